@@ -1,6 +1,7 @@
 //! One error for the whole product: what kind it is, what happened, and what to do next.
 
 use std::fmt;
+use std::time::Duration;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -53,6 +54,7 @@ struct Inner {
     context: Vec<String>,
     hint: Option<String>,
     retryable: bool,
+    retry_after: Option<Duration>,
     source: Option<Source>,
 }
 
@@ -64,6 +66,7 @@ impl Error {
             context: Vec::new(),
             hint: None,
             retryable: false,
+            retry_after: None,
             source: None,
         };
         Error { inner: Box::new(inner) }
@@ -98,6 +101,16 @@ impl Error {
     pub fn retryable(mut self) -> Self {
         self.inner.retryable = true;
         self
+    }
+
+    /// How long the server asked to wait, if it did.
+    pub fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
+        self.inner.retry_after = wait;
+        self
+    }
+
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.inner.retry_after
     }
 
     pub fn is_retryable(&self) -> bool {

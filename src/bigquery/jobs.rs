@@ -1,0 +1,224 @@
+//! Load and query jobs with ids of our own: inserted once however often they are sent, then polled.
+
+use std::time::Duration;
+
+use gcp_bigquery_client::model::dataset_reference::DatasetReference;
+use gcp_bigquery_client::model::job::Job;
+use gcp_bigquery_client::model::job_configuration::JobConfiguration;
+use gcp_bigquery_client::model::job_configuration_load::JobConfigurationLoad;
+use gcp_bigquery_client::model::job_configuration_query::JobConfigurationQuery;
+use gcp_bigquery_client::model::job_reference::JobReference;
+use gcp_bigquery_client::model::query_parameter::QueryParameter;
+use gcp_bigquery_client::model::query_parameter_type::QueryParameterType;
+use gcp_bigquery_client::model::query_parameter_value::QueryParameterValue;
+use reqwest::Method;
+use serde_json::Value;
+
+use super::BigQuery;
+use super::tables::{TableId, table_schema};
+use crate::clock::Clock;
+use crate::error::{Error, Kind, Result};
+use crate::schema::Columns;
+
+/// Replaces one partition by the rows of Parquet files.
+#[derive(Debug)]
+pub struct LoadJob<'a> {
+    pub id: &'a str,
+    pub destination: &'a TableId,
+    pub columns: &'a Columns,
+    pub source_uris: Vec<String>,
+}
+
+/// Replaces a table by the rows of a query.
+#[derive(Debug)]
+pub struct QueryJob<'a> {
+    pub id: &'a str,
+    pub sql: &'a str,
+    /// Bare table names mean tables of this dataset.
+    pub dataset: &'a str,
+    pub destination: &'a TableId,
+    /// Named TIMESTAMP parameters.
+    pub timestamps: Vec<(&'a str, String)>,
+}
+
+/// A job that ended well.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Done {
+    pub output_rows: u64,
+    pub output_bytes: u64,
+    pub bytes_processed: u64,
+    /// The job was there before this call: an earlier attempt or another run sent it.
+    pub adopted: bool,
+}
+
+/// A job that ended badly. Its id can never be used again.
+#[derive(Debug, Clone)]
+pub struct JobFailure {
+    pub reason: String,
+    pub message: String,
+    /// The same content may succeed under a new id.
+    pub transient: bool,
+}
+
+pub type JobResult = Result<Done, JobFailure>;
+
+impl BigQuery {
+    /// Runs a load job to its end, whether this call started it or an earlier one did.
+    pub async fn load(&self, load: &LoadJob<'_>) -> Result<JobResult> {
+        let configuration = JobConfigurationLoad {
+            destination_table: Some(load.destination.reference()),
+            schema: Some(table_schema(load.columns)),
+            source_uris: Some(load.source_uris.clone()),
+            source_format: Some("PARQUET".into()),
+            create_disposition: Some("CREATE_NEVER".into()),
+            write_disposition: Some("WRITE_TRUNCATE".into()),
+            ..Default::default()
+        };
+        let configuration = JobConfiguration { load: Some(configuration), ..Default::default() };
+        self.run(load.id, configuration, &["load", "sourceUris"]).await
+    }
+
+    /// Runs a query job with a destination to its end, as [`BigQuery::load`] does.
+    pub async fn query_into(&self, query: &QueryJob<'_>) -> Result<JobResult> {
+        let parameter = |(name, value): &(&str, String)| QueryParameter {
+            name: Some((*name).to_owned()),
+            parameter_type: Some(QueryParameterType { r#type: "TIMESTAMP".into(), ..Default::default() }),
+            parameter_value: Some(QueryParameterValue { value: Some(value.clone()), ..Default::default() }),
+        };
+        let configuration = JobConfigurationQuery {
+            query: query.sql.to_owned(),
+            use_legacy_sql: Some(false),
+            default_dataset: Some(DatasetReference {
+                dataset_id: query.dataset.to_owned(),
+                project_id: self.project().to_owned(),
+            }),
+            destination_table: Some(query.destination.reference()),
+            create_disposition: Some("CREATE_IF_NEEDED".into()),
+            write_disposition: Some("WRITE_TRUNCATE".into()),
+            parameter_mode: Some("NAMED".into()),
+            query_parameters: Some(query.timestamps.iter().map(parameter).collect()),
+            ..Default::default()
+        };
+        let configuration = JobConfiguration { query: Some(configuration), ..Default::default() };
+        self.run(query.id, configuration, &["query", "query"]).await
+    }
+
+    /// Inserts and polls. `identity` leads to the part of the configuration that an adopted job must share.
+    async fn run(&self, id: &str, configuration: JobConfiguration, identity: &[&str]) -> Result<JobResult> {
+        let reference = JobReference {
+            job_id: Some(id.to_owned()),
+            location: Some(self.options.location.clone()),
+            project_id: Some(self.project().to_owned()),
+        };
+        let job =
+            Job { configuration: Some(configuration), job_reference: Some(reference), ..Default::default() };
+        let document = serde_json::to_value(&job)
+            .map_err(|e| Error::failed("cannot write a job document").caused_by(e))?;
+        let what = format!("job `{id}`");
+        // Every answer but a plain refusal leads to the same question: is the job there? A lost
+        // answer may mean it is, and a 409 says so without saying how it ended.
+        let inserted =
+            self.options.retry.run(&what, async |_| self.insert_or_find(id, &what, &document).await).await?;
+        let (mut job, adopted) = match inserted {
+            Ok(found) => found,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        if adopted {
+            let part =
+                |job: &Value| identity.iter().fold(job["configuration"].clone(), |v, key| v[*key].clone());
+            if part(&job) != part(&document) {
+                return Err(Error::new(Kind::Fenced, format!("{what} is there with another configuration"))
+                    .hint("another program uses this id; start over with `--new-run`"));
+            }
+        }
+        let mut wait = Duration::from_millis(20);
+        while job["status"]["state"] != "DONE" {
+            Clock.sleep(wait).await;
+            wait = (wait * 2).min(self.options.poll_max);
+            job = match self.get_job(id, &what).await? {
+                Some(job) => job,
+                None => return Err(Error::failed(format!("{what} vanished while it ran")).retryable()),
+            };
+        }
+        Ok(ended(&job).map(|done| Done { adopted, ..done }))
+    }
+
+    /// Sends the job, or finds that it is there. The flag says which.
+    async fn insert_or_find(
+        &self,
+        id: &str,
+        what: &str,
+        document: &Value,
+    ) -> Result<Result<(Value, bool), JobFailure>> {
+        let path = format!("projects/{}/jobs", self.project());
+        let refusal = match self.call(Method::POST, &path, &[], Some(document)).await? {
+            Ok(job) => return Ok(Ok((job, false))),
+            Err(refusal) => refusal,
+        };
+        if refusal.status != 409 && !refusal.is_retryable() {
+            if refusal.status == 400 || refusal.status == 404 {
+                // The request itself is refused: no job was made, and none will be by sending it again.
+                let JobRefused { reason, message } = JobRefused::from(&refusal);
+                return Ok(Err(JobFailure { reason, message, transient: false }));
+            }
+            return Err(refusal.into_error(what));
+        }
+        match self.get_job(id, what).await? {
+            Some(job) => Ok(Ok((job, true))),
+            // 409 and yet not found: the service has not settled. Either way the same id is sent again.
+            None if refusal.status == 409 => {
+                Err(Error::failed(format!("{what} is there and cannot be found")).retryable())
+            }
+            None => Err(refusal.into_error(what)),
+        }
+    }
+
+    async fn get_job(&self, id: &str, what: &str) -> Result<Option<Value>> {
+        let path = format!("projects/{}/jobs/{id}", self.project());
+        let query = [("location", self.options.location.as_str())];
+        match self.call_until_answered(what, Method::GET, &path, &query, None).await? {
+            Ok(job) => Ok(Some(job)),
+            Err(refusal) if refusal.status == 404 => Ok(None),
+            Err(refusal) => Err(refusal.into_error(what)),
+        }
+    }
+}
+
+struct JobRefused {
+    reason: String,
+    message: String,
+}
+
+impl From<&super::wire::Refusal> for JobRefused {
+    fn from(refusal: &super::wire::Refusal) -> Self {
+        JobRefused { reason: refusal.reason.clone(), message: refusal.message.clone() }
+    }
+}
+
+/// Only `errorResult` means failure: `errors` alone holds warnings, and DONE alone says nothing.
+fn ended(job: &Value) -> JobResult {
+    let failure = &job["status"]["errorResult"];
+    if failure.is_object() {
+        let text = |key: &str| failure[key].as_str().unwrap_or_default().to_owned();
+        let reason = text("reason");
+        let transient = matches!(
+            reason.as_str(),
+            "backendError"
+                | "internalError"
+                | "rateLimitExceeded"
+                | "jobBackendError"
+                | "jobInternalError"
+                | "jobRateLimitExceeded"
+                | "tableUnavailable"
+        );
+        return Err(JobFailure { reason, message: text("message"), transient });
+    }
+    let statistics = &job["statistics"];
+    let number = |value: &Value| value.as_str().and_then(|n| n.parse().ok()).unwrap_or(0);
+    Ok(Done {
+        output_rows: number(&statistics["load"]["outputRows"]),
+        output_bytes: number(&statistics["load"]["outputBytes"]),
+        bytes_processed: number(&statistics["query"]["totalBytesProcessed"]),
+        adopted: false,
+    })
+}

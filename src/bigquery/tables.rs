@@ -1,0 +1,223 @@
+//! Datasets and tables: looked at, and created where they are missing.
+
+use std::fmt;
+
+use gcp_bigquery_client::error::BQError;
+use gcp_bigquery_client::model::dataset::Dataset;
+use gcp_bigquery_client::model::field_type::FieldType;
+use gcp_bigquery_client::model::table::Table;
+use gcp_bigquery_client::model::table_field_schema::TableFieldSchema;
+use gcp_bigquery_client::model::table_reference::TableReference;
+use gcp_bigquery_client::model::table_schema::TableSchema;
+use gcp_bigquery_client::model::time_partitioning::TimePartitioning;
+
+use super::BigQuery;
+use super::wire::{Refusal, refusal};
+use crate::error::{Error, Result};
+use crate::partition::Partition;
+use crate::schema::{ColumnType, Columns, Mode};
+
+/// `project.dataset.table`, and the partition behind a `$`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableId {
+    pub project: String,
+    pub dataset: String,
+    pub table: String,
+    pub partition: Option<Partition>,
+}
+
+impl TableId {
+    pub fn new(project: &str, dataset: &str, table: &str) -> Self {
+        TableId { project: project.into(), dataset: dataset.into(), table: table.into(), partition: None }
+    }
+
+    /// The same table, one partition of it.
+    pub fn partition(&self, partition: Partition) -> Self {
+        TableId { partition: Some(partition), ..self.clone() }
+    }
+
+    /// `table`, or `table$YYYYMMDD`.
+    pub fn decorated(&self) -> String {
+        match self.partition {
+            Some(partition) => format!("{}${partition}", self.table),
+            None => self.table.clone(),
+        }
+    }
+
+    pub(super) fn reference(&self) -> TableReference {
+        TableReference::new(&self.project, &self.dataset, &self.decorated())
+    }
+}
+
+impl fmt::Display for TableId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.project, self.dataset, self.decorated())
+    }
+}
+
+/// What the product wants to know of a table.
+#[derive(Debug, Clone)]
+pub struct TableInfo {
+    /// Rows of the table, or of its partition where one was asked for.
+    pub rows: u64,
+    pub etag: String,
+    pub last_modified_ms: String,
+    pub partitioned_by_day: bool,
+    pub fields: Vec<(String, String)>,
+}
+
+impl BigQuery {
+    /// `None` when there is no such table.
+    pub async fn table(&self, id: &TableId) -> Result<Option<TableInfo>> {
+        let what = format!("table `{id}`");
+        let decorated = id.decorated();
+        let got = self
+            .crate_call(&what, async || {
+                self.client.table().get(&id.project, &id.dataset, &decorated, None).await
+            })
+            .await?;
+        match got {
+            Ok(table) => Ok(Some(info(&table))),
+            Err(refusal) if refusal.status == 404 => Ok(None),
+            Err(refusal) => Err(refusal.into_error(&what)),
+        }
+    }
+
+    /// Creates the dataset unless it is there.
+    pub async fn ensure_dataset(&self, dataset: &str) -> Result<()> {
+        let project = self.project();
+        let what = format!("dataset `{project}.{dataset}`");
+        let got = self.crate_call(&what, async || self.client.dataset().get(project, dataset).await).await?;
+        match got {
+            Ok(_) => return Ok(()),
+            Err(refusal) if refusal.status == 404 => {}
+            Err(refusal) => return Err(refusal.into_error(&what)),
+        }
+        let created = self
+            .crate_call(&what, async || {
+                let document = Dataset::new(project, dataset).location(&self.options.location);
+                self.client.dataset().create(document).await
+            })
+            .await?;
+        match created {
+            // 409: somebody else, or our own call whose answer was lost.
+            Err(refusal) if refusal.status != 409 => Err(refusal.into_error(&what)),
+            _ => {
+                tracing::info!(dataset, "dataset created");
+                Ok(())
+            }
+        }
+    }
+
+    /// Creates an ingestion-time table with a partition a day and a required filter, unless it is there.
+    ///
+    /// A table that is there must be partitioned by day and have every column with its type.
+    pub async fn ensure_staging_table(&self, id: &TableId, columns: &Columns) -> Result<()> {
+        if let Some(found) = self.table(id).await? {
+            return agree(id, &found, columns);
+        }
+        let what = format!("table `{id}`");
+        let created = self
+            .crate_call(&what, async || {
+                let table = Table::new(&id.project, &id.dataset, &id.table, table_schema(columns))
+                    .time_partitioning(TimePartitioning::per_day())
+                    .require_partition_filter(true);
+                self.client.table().create(table).await
+            })
+            .await?;
+        match created {
+            Ok(_) => {
+                tracing::info!(table = %id, "table created");
+                Ok(())
+            }
+            Err(refusal) if refusal.status == 409 => match self.table(id).await? {
+                Some(found) => agree(id, &found, columns),
+                None => Err(Error::failed(format!("{what} exists and does not")).retryable()),
+            },
+            Err(refusal) => Err(refusal.into_error(&what)),
+        }
+    }
+
+    /// A call through the crate, repeated on weather.
+    async fn crate_call<T>(
+        &self,
+        what: &str,
+        call: impl AsyncFn() -> Result<T, BQError>,
+    ) -> Result<Result<T, Refusal>> {
+        self.options
+            .retry
+            .run(what, async |_| match call().await {
+                Ok(value) => Ok(Ok(value)),
+                Err(error) => match refusal(error)? {
+                    refusal if refusal.is_retryable() => Err(refusal.into_error(what)),
+                    refusal => Ok(Err(refusal)),
+                },
+            })
+            .await
+    }
+}
+
+/// The schema that load jobs and new tables name.
+pub(super) fn table_schema(columns: &Columns) -> TableSchema {
+    let field = |column: &crate::schema::Column| {
+        let kind = match column.kind {
+            ColumnType::String => FieldType::String,
+            ColumnType::Int64 => FieldType::Integer,
+            ColumnType::Float64 => FieldType::Float,
+            ColumnType::Bool => FieldType::Boolean,
+            ColumnType::Numeric => FieldType::Numeric,
+            ColumnType::Date => FieldType::Date,
+            ColumnType::Timestamp => FieldType::Timestamp,
+        };
+        let mut field = TableFieldSchema::new(&column.name, kind);
+        field.mode = Some(if column.mode == Mode::Required { "REQUIRED" } else { "NULLABLE" }.into());
+        field
+    };
+    TableSchema::new(columns.iter().map(field).collect())
+}
+
+fn info(table: &Table) -> TableInfo {
+    let fields = table.schema.fields.iter().flatten();
+    let kind = |kind: &FieldType| {
+        // Serialized, since the crate's names are the service's.
+        serde_json::to_value(kind).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+    };
+    TableInfo {
+        rows: table.num_rows.as_deref().and_then(|n| n.parse().ok()).unwrap_or(0),
+        etag: table.etag.clone().unwrap_or_default(),
+        last_modified_ms: table.last_modified_time.clone().unwrap_or_default(),
+        partitioned_by_day: table
+            .time_partitioning
+            .as_ref()
+            .is_some_and(|p| p.r#type == "DAY" && p.field.is_none()),
+        fields: fields.map(|f| (f.name.clone(), kind(&f.r#type))).collect(),
+    }
+}
+
+fn agree(id: &TableId, found: &TableInfo, columns: &Columns) -> Result<()> {
+    if !found.partitioned_by_day {
+        return Err(Error::usage(format!("table `{id}` is not partitioned by ingestion day"))
+            .hint("name another `warehouse.staging_table`; it is created when missing"));
+    }
+    for column in columns.iter() {
+        let kind = found.fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(&column.name));
+        let legacy = match column.kind {
+            ColumnType::Int64 => "INTEGER",
+            ColumnType::Float64 => "FLOAT",
+            ColumnType::Bool => "BOOLEAN",
+            other => other.name(),
+        };
+        match kind {
+            Some((_, kind)) if kind == legacy || kind == column.kind.name() => {}
+            Some((_, kind)) => {
+                return Err(Error::usage(format!(
+                    "table `{id}` has `{}` as {kind}, the pipeline as {}",
+                    column.name,
+                    column.kind.name()
+                )));
+            }
+            None => return Err(Error::usage(format!("table `{id}` has no column `{}`", column.name))),
+        }
+    }
+    Ok(())
+}

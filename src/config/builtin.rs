@@ -1,0 +1,75 @@
+//! The files of a pipeline: built into the program, or in a folder of the user's.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// A pipeline.toml and where its SQL files are.
+pub(super) struct Files {
+    pub(super) toml: String,
+    /// Path or name, for messages and as an origin.
+    pub(super) shown: String,
+    place: Place,
+}
+
+enum Place {
+    BuiltIn(&'static [(&'static str, &'static str)]),
+    Folder(PathBuf),
+}
+
+const FLOWS: &[(&str, &str)] = &[
+    ("pipeline.toml", include_str!("../../sql/flows/pipeline.toml")),
+    ("stage.sql", include_str!("../../sql/flows/stage.sql")),
+    ("promote.sql", include_str!("../../sql/flows/promote.sql")),
+];
+
+/// A configuration is a page of text; 1 MiB is more than anyone wrote, and no log file by mistake.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+impl Files {
+    pub(super) fn find(name_or_path: &str) -> Result<Files> {
+        if name_or_path == "flows" {
+            let toml = FLOWS[0].1.to_owned();
+            return Ok(Files {
+                toml,
+                shown: "flows/pipeline.toml (built in)".into(),
+                place: Place::BuiltIn(FLOWS),
+            });
+        }
+        let path = Path::new(name_or_path);
+        let looks_like_path = name_or_path.contains(['/', '\\', '.']);
+        if !looks_like_path && !path.exists() {
+            return Err(Error::usage(format!("there is no pipeline `{name_or_path}`"))
+                .hint("built in is `flows`; your own is a path: `./my.toml`"));
+        }
+        let toml = read(path)?;
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        Ok(Files { toml, shown: name_or_path.to_owned(), place: Place::Folder(folder) })
+    }
+
+    /// An SQL file, named beside the pipeline.toml.
+    pub(super) fn read(&self, name: &str) -> Result<String> {
+        match &self.place {
+            Place::Folder(folder) => read(&folder.join(name)),
+            Place::BuiltIn(files) => match files.iter().find(|(file, _)| *file == name) {
+                Some((_, text)) => Ok((*text).to_owned()),
+                // `--set transform.sql=./mine.sql` tries another SQL on a built-in pipeline.
+                None => read(Path::new(name)),
+            },
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String> {
+    let cannot = |e: std::io::Error| Error::usage(format!("cannot read `{}`", path.display())).caused_by(e);
+    let metadata = std::fs::metadata(path).map_err(cannot)?;
+    if metadata.is_dir() {
+        return Err(
+            Error::usage(format!("`{}` is a folder", path.display())).hint("name the pipeline.toml in it")
+        );
+    }
+    if metadata.len() > FILE_BYTES_MAX {
+        return Err(Error::usage(format!("`{}` has more than {FILE_BYTES_MAX} bytes", path.display())));
+    }
+    std::fs::read_to_string(path).map_err(cannot)
+}

@@ -1,0 +1,273 @@
+//! Settings of a pipeline: defaults, its pipeline.toml, the environment and `--set`, in that order.
+
+mod builtin;
+mod layers;
+
+use std::path::{Path, PathBuf};
+
+use chrono::NaiveDate;
+use serde::Deserialize;
+use url::Url;
+
+use crate::error::{Error, Result};
+use crate::schema::{Column, ColumnType, Columns, Format, Mode};
+
+pub use layers::{Origin, Shown};
+
+/// A pipeline with every setting resolved and checked.
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    pub name: String,
+    pub columns: Columns,
+    pub source: SourceSettings,
+    /// `None`: the body itself tells.
+    pub format: Option<Format>,
+    pub time_column: String,
+    pub epoch: NaiveDate,
+    pub stage_sql: String,
+    pub allow_filter: bool,
+    pub stage: StageSettings,
+    pub warehouse: Warehouse,
+    pub promote_sql: String,
+    pub promote_days: u32,
+    pub limits: Limits,
+    shown: Vec<Shown>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct SourceSettings {
+    pub url: String,
+    format: String,
+    pub record_path: String,
+    pub row_number_column: String,
+    pub headers_file: String,
+    pub count_header: String,
+    pub gzip: bool,
+    pub connect_timeout_seconds: u64,
+    pub headers_timeout_seconds: u64,
+    pub idle_timeout_seconds: u64,
+    pub query: toml::map::Map<String, toml::Value>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct StageSettings {
+    pub url: String,
+    pub file_mib_max: u64,
+    pub row_group_rows: usize,
+    pub zstd_level: i32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Warehouse {
+    pub project: String,
+    pub dataset: String,
+    pub staging_table: String,
+    pub table: String,
+    pub location: String,
+    pub poll_seconds_max: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Limits {
+    pub memory_mib: usize,
+    pub spill_dir: String,
+    pub record_mib_max: usize,
+    pub depth_max: usize,
+    pub rejects_kept: usize,
+    pub batch_rows: usize,
+    pub attempts: u32,
+}
+
+/// The settings as they stand in the file, before they are checked.
+#[derive(Deserialize)]
+struct Raw {
+    name: String,
+    source: SourceSettings,
+    time: Time,
+    transform: Transform,
+    stage: StageSettings,
+    warehouse: Warehouse,
+    promote: Promote,
+    limits: Limits,
+    #[serde(default)]
+    columns: Vec<Column>,
+}
+
+#[derive(Deserialize)]
+struct Time {
+    column: String,
+    epoch: String,
+}
+
+#[derive(Deserialize)]
+struct Transform {
+    sql: String,
+    allow_filter: bool,
+}
+
+#[derive(Deserialize)]
+struct Promote {
+    sql: String,
+    days: u32,
+}
+
+impl Pipeline {
+    /// Resolves a built-in pipeline by name, or a pipeline.toml by path, under `set` (`key=value`).
+    pub fn resolve(name_or_path: &str, set: &[String]) -> Result<Pipeline> {
+        let files = builtin::Files::find(name_or_path)?;
+        let layered = layers::Layers::resolve(&files.toml, &files.shown, set)?;
+        let raw: Raw = layered.table().try_into().map_err(|e: toml::de::Error| {
+            Error::usage(format!("bad setting in `{}`: {}", files.shown, e.message()))
+                .hint("`--show-settings` prints every setting with its origin")
+        })?;
+        let stage_sql = files.read(&raw.transform.sql)?;
+        let promote_sql = files.read(&raw.promote.sql)?;
+        check(raw, stage_sql, promote_sql, layered.shown())
+    }
+
+    /// Every setting with its value and origin, sorted by key. Nothing secret is in it.
+    pub fn settings(&self) -> &[Shown] {
+        &self.shown
+    }
+
+    pub fn with_stage_url(mut self, url: &str) -> Result<Self> {
+        self.stage.url = absolute_url("stage.url", url)?;
+        Ok(self)
+    }
+
+    /// Headers from `source.headers_file`, one `Name: value` a line.
+    pub fn headers(&self) -> Result<Vec<(String, String)>> {
+        if self.source.headers_file.is_empty() {
+            return Ok(Vec::new());
+        }
+        let path = &self.source.headers_file;
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Error::usage(format!("cannot read `source.headers_file` `{path}`")).caused_by(e))?;
+        let mut headers = Vec::new();
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            // The line itself is not shown: it may be a secret without its name.
+            let (name, value) = line.split_once(':').ok_or_else(|| {
+                Error::usage(format!("line {} of `{path}` is no `Name: value`", number + 1))
+            })?;
+            headers.push((name.trim().to_owned(), value.trim().to_owned()));
+        }
+        Ok(headers)
+    }
+}
+
+fn check(raw: Raw, stage_sql: String, promote_sql: String, shown: Vec<Shown>) -> Result<Pipeline> {
+    let legal = !raw.name.is_empty() && raw.name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if !legal || raw.name.len() > 100 {
+        return Err(Error::usage(format!("`name = \"{}\"` is no pipeline name", raw.name))
+            .hint("letters, digits and `_`, at most 100"));
+    }
+    let columns = Columns::new(raw.columns)?;
+    let time = columns.index_of(&raw.time.column).map_err(|e| e.context("`time.column`"))?;
+    let column = columns.iter().nth(time).expect("index_of gave it");
+    if column.kind != ColumnType::Int64 || column.mode != Mode::Required {
+        return Err(Error::usage(format!("`time.column` `{}` must be a REQUIRED INT64", column.name)));
+    }
+    let epoch = raw.time.epoch.parse().map_err(|_| {
+        Error::usage(format!("`time.epoch = \"{}\"` is no date", raw.time.epoch))
+            .hint("the date of day 1, as `2011-01-01`")
+    })?;
+    let format = match raw.source.format.as_str() {
+        "auto" => None,
+        "xml" => Some(Format::Xml),
+        "ndjson" => Some(Format::Ndjson),
+        "json" => Some(Format::Json),
+        "csv" => Some(Format::Csv),
+        other => {
+            return Err(Error::usage(format!("`source.format` `{other}` is unknown"))
+                .hint("one of auto, xml, ndjson, json, csv"));
+        }
+    };
+    if !raw.source.row_number_column.is_empty() {
+        columns
+            .index_of(&raw.source.row_number_column)
+            .map_err(|e| e.context("`source.row_number_column`"))?;
+    }
+    if raw.source.query.values().any(|v| !v.is_str()) {
+        return Err(Error::usage("values in `[source.query]` must be in quotes"));
+    }
+    check_warehouse(&raw.warehouse)?;
+    for (key, zero) in [
+        ("promote.days", raw.promote.days == 0),
+        ("limits.memory_mib", raw.limits.memory_mib == 0),
+        ("limits.batch_rows", raw.limits.batch_rows == 0),
+        ("limits.record_mib_max", raw.limits.record_mib_max == 0),
+        ("limits.depth_max", raw.limits.depth_max == 0),
+        ("limits.attempts", raw.limits.attempts == 0),
+        ("stage.file_mib_max", raw.stage.file_mib_max == 0),
+        ("stage.row_group_rows", raw.stage.row_group_rows == 0),
+        ("source.idle_timeout_seconds", raw.source.idle_timeout_seconds == 0),
+    ] {
+        if zero {
+            return Err(Error::usage(format!("`{key}` must be at least 1")));
+        }
+    }
+    let mut source = raw.source;
+    if source.url.is_empty() {
+        return Err(Error::usage("`source.url` is not set").hint("add `--set source.url=http://…`"));
+    }
+    source.url = absolute_url("source.url", &source.url)?;
+    let mut stage = raw.stage;
+    stage.url = absolute_url("stage.url", &stage.url)?;
+    Ok(Pipeline {
+        name: raw.name,
+        columns,
+        source,
+        format,
+        time_column: raw.time.column,
+        epoch,
+        stage_sql,
+        allow_filter: raw.transform.allow_filter,
+        stage,
+        warehouse: raw.warehouse,
+        promote_sql,
+        promote_days: raw.promote.days,
+        limits: raw.limits,
+        shown,
+    })
+}
+
+/// BigQuery's rules: datasets take letters, digits and `_`; tables also other letters, `-` and spaces.
+fn check_warehouse(warehouse: &Warehouse) -> Result<()> {
+    let project = &warehouse.project;
+    if project.is_empty() || !project.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:_".contains(&b)) {
+        return Err(Error::usage(format!("`warehouse.project` `{project}` is no project id")));
+    }
+    let dataset = &warehouse.dataset;
+    let legal = dataset.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if dataset.is_empty() || dataset.len() > 1024 || !legal {
+        return Err(Error::usage(format!("`warehouse.dataset` `{dataset}` is no dataset name"))
+            .hint("letters, digits and `_`"));
+    }
+    for (key, table) in [("staging_table", &warehouse.staging_table), ("table", &warehouse.table)] {
+        let legal = |c: char| c.is_alphanumeric() || "_- ".contains(c);
+        if table.trim().is_empty() || table.len() > 1024 || !table.chars().all(legal) {
+            return Err(Error::usage(format!("`warehouse.{key}` `{table}` is no table name"))
+                .hint("letters, digits, `_`, `-` and spaces, at most 1,024 bytes"));
+        }
+    }
+    if warehouse.staging_table == warehouse.table {
+        return Err(Error::usage("`warehouse.staging_table` and `warehouse.table` are the same table"));
+    }
+    Ok(())
+}
+
+/// URLs stay as they are; anything else is a path and becomes a file URL.
+fn absolute_url(key: &str, text: &str) -> Result<String> {
+    if text.contains("://") {
+        return Ok(text.to_owned());
+    }
+    let path: PathBuf = std::path::absolute(Path::new(text))
+        .map_err(|e| Error::usage(format!("`{key}` `{text}` is neither URL nor path")).caused_by(e))?;
+    let url = Url::from_file_path(&path)
+        .map_err(|()| Error::usage(format!("`{key}` `{text}` is neither URL nor path")))?;
+    // Placeholders are part of the text, not of the path.
+    Ok(url.to_string().replace("%7B", "{").replace("%7D", "}"))
+}
+
+#[cfg(test)]
+mod tests;

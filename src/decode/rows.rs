@@ -1,0 +1,183 @@
+//! Collects decoded records: whole ones into Arrow builders, wrong ones into rejects.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+
+use super::Options;
+use super::value::{Builder, Value, parse};
+use crate::error::{Error, Result};
+use crate::reject::Reject;
+use crate::schema::{Column, Columns, Mode};
+
+/// `records = rows + rejects`, always.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub records: u64,
+    pub rows: u64,
+    pub rejects: u64,
+}
+
+/// Where a syntax puts the fields of the record it reads.
+///
+/// A record's values wait in one arena until the record is whole and every value has been checked:
+/// a builder never holds half a record.
+#[derive(Debug)]
+pub(super) struct Rows {
+    columns: Vec<Column>,
+    schema: SchemaRef,
+    builders: Vec<Builder>,
+    arena: String,
+    spans: Vec<Span>,
+    wrong: Option<(&'static str, Option<usize>)>,
+    batch_rows: usize,
+    rows_in_batch: usize,
+    batches: VecDeque<RecordBatch>,
+    rejects: Vec<Reject>,
+    rejects_left: usize,
+    counts: Counts,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Span {
+    Absent,
+    Null,
+    Text(Range<usize>),
+}
+
+impl Rows {
+    pub(super) fn new(columns: &Columns, options: &Options) -> Self {
+        let columns: Vec<Column> = columns.iter().cloned().collect();
+        let schema = Columns::arrow(&Columns::new(columns.clone()).expect("checked when they were made"));
+        Rows {
+            builders: columns.iter().map(|c| Builder::new(c.kind, options.batch_rows)).collect(),
+            spans: vec![Span::Absent; columns.len()],
+            columns,
+            schema,
+            arena: String::new(),
+            wrong: None,
+            batch_rows: options.batch_rows.max(1),
+            rows_in_batch: 0,
+            batches: VecDeque::new(),
+            rejects: Vec::new(),
+            rejects_left: options.rejects_kept,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Forgets what was set since the last record ended.
+    pub(super) fn begin(&mut self) {
+        self.arena.clear();
+        self.spans.fill(Span::Absent);
+        self.wrong = None;
+    }
+
+    /// Starts the value of a column; a second one for the same column spoils the record.
+    pub(super) fn start(&mut self, column: usize) {
+        if self.spans[column] != Span::Absent {
+            self.spoil("duplicate_field", Some(column));
+        }
+        self.spans[column] = Span::Text(self.arena.len()..self.arena.len());
+    }
+
+    /// Adds text to the value started last.
+    pub(super) fn text(&mut self, column: usize, text: &str) {
+        self.arena.push_str(text);
+        if let Span::Text(range) = &mut self.spans[column] {
+            range.end = self.arena.len();
+        }
+    }
+
+    pub(super) fn null(&mut self, column: usize) {
+        self.start(column);
+        self.spans[column] = Span::Null;
+    }
+
+    /// Marks the record as a reject; the first reason stays.
+    pub(super) fn spoil(&mut self, reason: &'static str, column: Option<usize>) {
+        self.wrong.get_or_insert((reason, column));
+    }
+
+    /// Ends the record that starts at `offset` and came as `raw`: a row if all is right, else a reject.
+    pub(super) fn end(&mut self, offset: u64, raw: &[u8]) -> Result<()> {
+        self.counts.records += 1;
+        if self.wrong.is_none() {
+            self.check();
+        }
+        if let Some((reason, column)) = self.wrong {
+            self.reject(offset, reason, column, raw);
+            return Ok(());
+        }
+        for ((column, builder), span) in self.columns.iter().zip(&mut self.builders).zip(&self.spans) {
+            builder.append(read(column, span, &self.arena).expect("checked above"));
+        }
+        self.counts.rows += 1;
+        self.rows_in_batch += 1;
+        if self.rows_in_batch == self.batch_rows { self.flush() } else { Ok(()) }
+    }
+
+    /// The number of the record being read, from 1.
+    pub(super) fn record_number(&self) -> u64 {
+        self.counts.records + 1
+    }
+
+    /// Finishes the batch in work, if it has rows.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        if self.rows_in_batch == 0 {
+            return Ok(());
+        }
+        let arrays = self.builders.iter_mut().map(Builder::finish).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(self.rows_in_batch));
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)
+            .map_err(|e| Error::failed("cannot build a record batch").caused_by(e))?;
+        self.batches.push_back(batch);
+        self.rows_in_batch = 0;
+        Ok(())
+    }
+
+    pub(super) fn next_batch(&mut self) -> Option<RecordBatch> {
+        self.batches.pop_front()
+    }
+
+    pub(super) fn take_rejects(&mut self) -> Vec<Reject> {
+        std::mem::take(&mut self.rejects)
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    fn check(&mut self) {
+        for (i, (column, span)) in self.columns.iter().zip(&self.spans).enumerate() {
+            if let Err(reason) = read(column, span, &self.arena) {
+                self.wrong = Some((reason, Some(i)));
+                return;
+            }
+        }
+    }
+
+    fn reject(&mut self, offset: u64, reason: &str, column: Option<usize>, raw: &[u8]) {
+        self.counts.rejects += 1;
+        if self.rejects_left == 0 {
+            return;
+        }
+        self.rejects_left -= 1;
+        let reason = match column {
+            Some(column) => format!("{reason}:{}", self.columns[column].name),
+            None => reason.to_owned(),
+        };
+        self.rejects.push(Reject { offset, reason, raw: raw.to_vec() });
+    }
+}
+
+fn read<'a>(column: &Column, span: &Span, arena: &'a str) -> Result<Value<'a>, &'static str> {
+    match span {
+        Span::Text(range) => parse(column.kind, &arena[range.clone()]),
+        _ if column.mode == Mode::Nullable => Ok(Value::Null),
+        Span::Null => Err("null_in_required"),
+        Span::Absent => Err("missing_field"),
+    }
+}

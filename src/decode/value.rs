@@ -1,0 +1,215 @@
+//! One value of a record: text to typed, and typed into an Arrow builder.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Builder, StringBuilder,
+    TimestampMicrosecondBuilder,
+};
+use chrono::NaiveDate;
+
+use crate::schema::ColumnType;
+
+/// A value checked against its column, ready to append. Text stays where it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Value<'a> {
+    Null,
+    Text(&'a str),
+    /// INT64, DATE as days and TIMESTAMP as microseconds since 1970.
+    Int(i64),
+    Float(f64),
+    Bool(bool),
+    /// NUMERIC, times 10^9.
+    Numeric(i128),
+}
+
+/// Reads `text` as the column's type; the error is the reject's reason.
+///
+/// INT64 takes an optional sign and digits; FLOAT64 what Rust's parser takes, `NaN` and `inf`
+/// included; BOOL `true` and `false`; NUMERIC up to 29 digits before and 9 behind the point;
+/// DATE `YYYY-MM-DD`; TIMESTAMP RFC 3339. White space around a number is not taken away.
+pub(super) fn parse(kind: ColumnType, text: &str) -> Result<Value<'_>, &'static str> {
+    Ok(match kind {
+        ColumnType::String => Value::Text(text),
+        ColumnType::Int64 => Value::Int(parse_int(text.as_bytes())?),
+        ColumnType::Float64 => {
+            let float: f64 = text.parse().map_err(|_| "not_a_float")?;
+            // `1e400` reads as infinity; only a spelled-out infinity may be one.
+            if float.is_infinite() && text.bytes().any(|b| b.is_ascii_digit()) {
+                return Err("float_overflow");
+            }
+            Value::Float(float)
+        }
+        ColumnType::Bool => match text {
+            "true" => Value::Bool(true),
+            "false" => Value::Bool(false),
+            _ => return Err("not_a_bool"),
+        },
+        ColumnType::Numeric => Value::Numeric(parse_numeric(text.as_bytes())?),
+        ColumnType::Date => {
+            let date: NaiveDate = text.parse().map_err(|_| "not_a_date")?;
+            Value::Int(date.signed_duration_since(NaiveDate::default()).num_days())
+        }
+        ColumnType::Timestamp => {
+            let time = chrono::DateTime::parse_from_rfc3339(text).map_err(|_| "not_a_timestamp")?;
+            Value::Int(time.timestamp_micros())
+        }
+    })
+}
+
+fn parse_int(text: &[u8]) -> Result<i64, &'static str> {
+    let (negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    if digits.is_empty() {
+        return Err("not_an_integer");
+    }
+    // Summed downwards, since i64 reaches one further below zero than above.
+    let mut value: i64 = 0;
+    for digit in digits {
+        if !digit.is_ascii_digit() {
+            return Err("not_an_integer");
+        }
+        value = value
+            .checked_mul(10)
+            .and_then(|v| v.checked_sub(i64::from(digit - b'0')))
+            .ok_or("int_overflow")?;
+    }
+    if negative { Ok(value) } else { value.checked_neg().ok_or("int_overflow") }
+}
+
+fn parse_numeric(text: &[u8]) -> Result<i128, &'static str> {
+    const SCALE: usize = 9;
+    const MAX: i128 = 10i128.pow(38) - 1;
+    let (negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    let point = digits.iter().position(|b| *b == b'.').unwrap_or(digits.len());
+    let (whole, fraction) = (&digits[..point], digits.get(point + 1..).unwrap_or_default());
+    if whole.is_empty() && fraction.is_empty() {
+        return Err("not_a_numeric");
+    }
+    if fraction.len() > SCALE {
+        return Err("numeric_scale");
+    }
+    let mut value: i128 = 0;
+    let padding = std::iter::repeat_n(&b'0', SCALE - fraction.len());
+    for digit in whole.iter().chain(fraction).chain(padding) {
+        if !digit.is_ascii_digit() {
+            return Err("not_a_numeric");
+        }
+        value = value * 10 + i128::from(digit - b'0');
+        if value > MAX {
+            return Err("numeric_overflow");
+        }
+    }
+    Ok(if negative { -value } else { value })
+}
+
+/// The Arrow builder of one column.
+#[derive(Debug)]
+pub(super) enum Builder {
+    String(StringBuilder),
+    Int64(Int64Builder),
+    Float64(Float64Builder),
+    Bool(BooleanBuilder),
+    Numeric(Decimal128Builder),
+    Date(Date32Builder),
+    Timestamp(TimestampMicrosecondBuilder),
+}
+
+impl Builder {
+    pub(super) fn new(kind: ColumnType, rows: usize) -> Self {
+        match kind {
+            // 8 bytes a value: host names, ports and the like; it grows where they are longer.
+            ColumnType::String => Builder::String(StringBuilder::with_capacity(rows, rows * 8)),
+            ColumnType::Int64 => Builder::Int64(Int64Builder::with_capacity(rows)),
+            ColumnType::Float64 => Builder::Float64(Float64Builder::with_capacity(rows)),
+            ColumnType::Bool => Builder::Bool(BooleanBuilder::with_capacity(rows)),
+            ColumnType::Numeric => {
+                let builder = Decimal128Builder::with_capacity(rows);
+                Builder::Numeric(builder.with_data_type(kind.arrow()))
+            }
+            ColumnType::Date => Builder::Date(Date32Builder::with_capacity(rows)),
+            ColumnType::Timestamp => {
+                let builder = TimestampMicrosecondBuilder::with_capacity(rows);
+                Builder::Timestamp(builder.with_timezone("UTC"))
+            }
+        }
+    }
+
+    /// Appends a value that [`parse`] made for this column's type.
+    pub(super) fn append(&mut self, value: Value<'_>) {
+        match (self, value) {
+            (Builder::String(b), Value::Text(text)) => b.append_value(text),
+            (Builder::String(b), _) => b.append_null(),
+            (Builder::Int64(b), Value::Int(int)) => b.append_value(int),
+            (Builder::Int64(b), _) => b.append_null(),
+            (Builder::Float64(b), Value::Float(float)) => b.append_value(float),
+            (Builder::Float64(b), _) => b.append_null(),
+            (Builder::Bool(b), Value::Bool(bool)) => b.append_value(bool),
+            (Builder::Bool(b), _) => b.append_null(),
+            (Builder::Numeric(b), Value::Numeric(numeric)) => b.append_value(numeric),
+            (Builder::Numeric(b), _) => b.append_null(),
+            (Builder::Date(b), Value::Int(days)) => b.append_option(i32::try_from(days).ok()),
+            (Builder::Date(b), _) => b.append_null(),
+            (Builder::Timestamp(b), Value::Int(micros)) => b.append_value(micros),
+            (Builder::Timestamp(b), _) => b.append_null(),
+        }
+    }
+
+    pub(super) fn finish(&mut self) -> ArrayRef {
+        match self {
+            Builder::String(b) => Arc::new(b.finish()),
+            Builder::Int64(b) => Arc::new(b.finish()),
+            Builder::Float64(b) => Arc::new(b.finish()),
+            Builder::Bool(b) => Arc::new(b.finish()),
+            Builder::Numeric(b) => Arc::new(b.finish()),
+            Builder::Date(b) => Arc::new(b.finish()),
+            Builder::Timestamp(b) => Arc::new(b.finish()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_at_their_limits() {
+        let int = |text| parse_int(str::as_bytes(text));
+        assert_eq!(int("9223372036854775807"), Ok(i64::MAX));
+        assert_eq!(int("-9223372036854775808"), Ok(i64::MIN));
+        assert_eq!(int("9007199254740993"), Ok(9_007_199_254_740_993));
+        assert_eq!(int("9223372036854775808"), Err("int_overflow"));
+        for bad in ["", "-", "+", "1.0", "1e3", " 1", "1 ", "0x1", "１"] {
+            assert_eq!(int(bad), Err("not_an_integer"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn numerics_are_exact() {
+        let numeric = |text| parse_numeric(str::as_bytes(text));
+        assert_eq!(numeric("123.456"), Ok(123_456_000_000));
+        assert_eq!(numeric("-0.000000001"), Ok(-1));
+        assert_eq!(numeric("99999999999999999999999999999.999999999"), Ok(10i128.pow(38) - 1));
+        assert_eq!(numeric("100000000000000000000000000000"), Err("numeric_overflow"));
+        assert_eq!(numeric("0.0000000001"), Err("numeric_scale"));
+        for bad in ["", ".", "1e3", "1.2.3", "--1"] {
+            assert_eq!(numeric(bad), Err("not_a_numeric"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn dates_timestamps_and_floats() {
+        assert!(matches!(parse(ColumnType::Date, "1970-01-02"), Ok(Value::Int(1))));
+        assert!(matches!(parse(ColumnType::Timestamp, "1970-01-01T00:00:01.5Z"), Ok(Value::Int(1_500_000))));
+        assert!(matches!(parse(ColumnType::Float64, "1E-7"), Ok(Value::Float(_))));
+        assert_eq!(parse(ColumnType::Float64, "1e400").err(), Some("float_overflow"));
+        assert_eq!(parse(ColumnType::Date, "2026-02-30").err(), Some("not_a_date"));
+    }
+}

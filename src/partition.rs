@@ -1,0 +1,208 @@
+//! Source windows and the BigQuery day partitions they fill.
+//!
+//! A window is `(after, before]` in seconds of source time. Second `s` belongs to day
+//! `day0 = (s - 1) div 86400`, so 86400 is the last second of the first day; users see
+//! `day = day0 + 1`. The partition of a day is the pipeline's epoch date plus `day0`.
+
+use std::fmt;
+
+use chrono::{Days, NaiveDate};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+pub const SECONDS_PER_DAY: i64 = 86_400;
+
+/// Seconds of source time, `after` exclusive and `before` inclusive, so that windows tile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Window {
+    pub after: i64,
+    pub before: i64,
+}
+
+impl Window {
+    pub fn contains(self, second: i64) -> bool {
+        self.after < second && second <= self.before
+    }
+
+    /// Cuts into windows of `seconds`; the last one is shorter when they do not divide evenly.
+    pub fn split(self, seconds: i64) -> Vec<Window> {
+        let mut windows = Vec::new();
+        let mut after = self.after;
+        while after < self.before {
+            let before = after.saturating_add(seconds).min(self.before);
+            windows.push(Window { after, before });
+            after = before;
+        }
+        windows
+    }
+
+    /// True when every day it touches lies wholly inside, so that it may replace their partitions.
+    pub fn covers_whole_days(self) -> bool {
+        self.after.rem_euclid(SECONDS_PER_DAY) == 0 && self.before.rem_euclid(SECONDS_PER_DAY) == 0
+    }
+
+    /// First and last 1-based day.
+    pub fn days(self) -> (i64, i64) {
+        (day_of(self.after + 1), day_of(self.before))
+    }
+
+    /// Name in the staging area: sorts as the windows do, up to 10^10 seconds.
+    pub fn key(self) -> String {
+        format!("{:010}-{:010}", self.after, self.before)
+    }
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (first, last) = self.days();
+        match self.covers_whole_days() {
+            true if first == last => write!(f, "day {first}"),
+            true => write!(f, "days {first}-{last}"),
+            false => write!(f, "seconds ({}, {}]", self.after, self.before),
+        }
+    }
+}
+
+/// 1-based day of a second.
+pub fn day_of(second: i64) -> i64 {
+    (second - 1).div_euclid(SECONDS_PER_DAY) + 1
+}
+
+/// A day partition, `YYYYMMDD` after the `$` of a table decorator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Partition(NaiveDate);
+
+impl Partition {
+    /// The partition of a 1-based `day` of a pipeline whose day 1 is `epoch`.
+    pub fn of_day(epoch: NaiveDate, day: i64) -> Result<Partition> {
+        let date = match day - 1 {
+            ahead @ 0.. => epoch.checked_add_days(Days::new(ahead.unsigned_abs())),
+            behind => epoch.checked_sub_days(Days::new(behind.unsigned_abs())),
+        };
+        match date {
+            // BigQuery's own range of ingestion-time partitions.
+            Some(date) if (1..=9999).contains(&chrono::Datelike::year(&date)) => Ok(Partition(date)),
+            _ => Err(Error::usage(format!("day {day} after `{epoch}` is no date BigQuery can hold"))),
+        }
+    }
+
+    pub fn day(self, epoch: NaiveDate) -> i64 {
+        self.0.signed_duration_since(epoch).num_days() + 1
+    }
+
+    pub fn from_date(date: NaiveDate) -> Partition {
+        Partition(date)
+    }
+
+    pub fn date(self) -> NaiveDate {
+        self.0
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.format("%Y%m%d"))
+    }
+}
+
+impl Serialize for Partition {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Partition {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(d)?;
+        NaiveDate::parse_from_str(&text, "%Y%m%d").map(Partition).map_err(serde::de::Error::custom)
+    }
+}
+
+/// One end of `--from` or `--to`: a day number, a date, or seconds with an `s` behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    Day(i64),
+    Date(NaiveDate),
+    Seconds(i64),
+}
+
+impl std::str::FromStr for Bound {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Bound, String> {
+        if let Some(seconds) = text.strip_suffix('s').and_then(|s| s.parse().ok()) {
+            return Ok(Bound::Seconds(seconds));
+        }
+        if let Ok(day) = text.parse::<i64>() {
+            return if day >= 1 { Ok(Bound::Day(day)) } else { Err("days count from 1".into()) };
+        }
+        NaiveDate::parse_from_str(text, "%Y-%m-%d")
+            .map(Bound::Date)
+            .map_err(|_| "want a day number (`3`), a date (`2011-01-03`) or seconds (`259200s`)".into())
+    }
+}
+
+/// The window from the start of `from` to the end of `to`; seconds are taken as they are.
+pub fn range(from: Bound, to: Bound, epoch: NaiveDate) -> Result<Window> {
+    let first_day = |bound| match bound {
+        Bound::Day(day) => Ok(day),
+        Bound::Date(date) => Ok(Partition(date).day(epoch)),
+        Bound::Seconds(seconds) => Err(seconds),
+    };
+    let seconds = |days: i64| {
+        days.checked_mul(SECONDS_PER_DAY).ok_or_else(|| Error::usage(format!("day {days} is out of range")))
+    };
+    let after = first_day(from).map_or_else(Ok, |day| seconds(day - 1))?;
+    let before = first_day(to).map_or_else(Ok, seconds)?;
+    if after >= before {
+        return Err(Error::usage(format!("the range from second {after} to second {before} is empty"))
+            .hint("`--from` is the first day and `--to` the last, both included"));
+    }
+    if after < 0 {
+        return Err(Error::usage(format!("`--from` lies before the pipeline's epoch `{epoch}`"))
+            .hint("set `time.epoch` of the pipeline to an earlier date"));
+    }
+    Ok(Window { after, before })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn epoch() -> NaiveDate {
+        NaiveDate::from_ymd_opt(2011, 1, 1).expect("a date")
+    }
+
+    #[test]
+    fn second_86400_is_the_last_of_day_one() {
+        assert_eq!((day_of(1), day_of(86_400), day_of(86_401)), (1, 1, 2));
+        assert_eq!(day_of(0), 0);
+        let partition = Partition::of_day(epoch(), 32).expect("a partition");
+        assert_eq!((partition.to_string().as_str(), partition.day(epoch())), ("20110201", 32));
+    }
+
+    #[test]
+    fn days_are_inclusive_at_both_ends() {
+        let window = range(Bound::Day(1), Bound::Day(3), epoch()).expect("a range");
+        assert_eq!(window, Window { after: 0, before: 259_200 });
+        let days = window.split(SECONDS_PER_DAY);
+        assert_eq!(days.len(), 3);
+        assert!(days.windows(2).all(|w| w[0].before == w[1].after));
+        assert_eq!(days[2].to_string(), "day 3");
+        let dates =
+            range("2011-01-01".parse().expect("a date"), "2011-01-03".parse().expect("a date"), epoch());
+        assert_eq!(dates.expect("a range"), window);
+    }
+
+    #[test]
+    fn empty_and_backward_ranges_are_refused() {
+        assert!(range(Bound::Day(3), Bound::Day(2), epoch()).is_err());
+        assert!(range(Bound::Seconds(5), Bound::Seconds(5), epoch()).is_err());
+        assert!(range(Bound::Date(NaiveDate::MIN), Bound::Day(2), epoch()).is_err());
+        assert!("2026-02-30".parse::<Bound>().is_err());
+        assert!("0".parse::<Bound>().is_err());
+        assert!(range(Bound::Day(1), Bound::Day(i64::MAX), epoch()).is_err());
+        assert!(Partition::of_day(epoch(), 4_000_000).is_err());
+    }
+}

@@ -1,0 +1,119 @@
+//! Tries again what may have been weather: jittered, bounded, and never longer than the server asks.
+
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+
+/// Waits as Google's SLA asks: the first at least 1 s, doubling to 32 s, with jitter.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy {
+    /// Attempts in all, the first one included.
+    pub attempts: u32,
+    pub first_wait: Duration,
+    pub wait_max: Duration,
+    /// The longest `Retry-After` that is waited for; a longer one ends the attempts.
+    pub retry_after_max: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy {
+            attempts: 6,
+            first_wait: Duration::from_secs(1),
+            wait_max: Duration::from_secs(32),
+            retry_after_max: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Policy {
+    /// How long to wait before attempt `next` (2 for the first repeat), or `None` to give up.
+    pub fn wait_before(&self, next: u32, error: &Error) -> Option<Duration> {
+        if !error.is_retryable() || next > self.attempts {
+            return None;
+        }
+        if let Some(asked) = error.retry_after() {
+            return (asked <= self.retry_after_max).then_some(asked);
+        }
+        let doubled = self.first_wait.saturating_mul(1 << (next.saturating_sub(2)).min(16));
+        // Jitter upwards, so that the first wait never falls below its minimum.
+        Some(doubled.min(self.wait_max).mul_f64(1.0 + fastrand::f64() / 2.0))
+    }
+
+    /// Runs `attempt` until it succeeds, fails for good, or the attempts are used up.
+    pub async fn run<T>(&self, what: &str, mut attempt: impl AsyncFnMut(u32) -> Result<T>) -> Result<T> {
+        let mut number = 1;
+        loop {
+            let error = match attempt(number).await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            let Some(wait) = self.wait_before(number + 1, &error) else {
+                let error =
+                    if number > 1 { error.context(format!("after {number} attempts")) } else { error };
+                return Err(error);
+            };
+            number += 1;
+            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(what, attempt = number, wait_ms, %error, "trying again");
+            Clock.sleep(wait).await;
+        }
+    }
+}
+
+/// Reads `Retry-After` in seconds or as a date. Past dates, negatives and nonsense are no hint.
+pub fn parse_retry_after(value: &str, now_unix_seconds: u64) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse::<u64>() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = chrono::DateTime::parse_from_rfc2822(value).ok()?.timestamp();
+    let ahead = at.checked_sub(i64::try_from(now_unix_seconds).ok()?)?;
+    u64::try_from(ahead).ok().filter(|s| *s > 0).map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_to_the_cap_and_end() {
+        let policy = Policy::default();
+        let weather = Error::failed("503").retryable();
+        let first = policy.wait_before(2, &weather).expect("a wait");
+        assert!((1.0..=1.5).contains(&first.as_secs_f64()), "{first:?}");
+        let last = policy.wait_before(6, &weather).expect("a wait");
+        assert!((16.0..=24.0).contains(&last.as_secs_f64()), "{last:?}");
+        assert!(policy.wait_before(7, &weather).is_none());
+        assert!(policy.wait_before(2, &Error::failed("404")).is_none());
+    }
+
+    #[test]
+    fn retry_after_is_honoured_up_to_the_cap_and_nonsense_is_no_hint() {
+        let policy = Policy::default();
+        let asked = |s| Error::failed("429").retryable().with_retry_after(Some(Duration::from_secs(s)));
+        assert_eq!(policy.wait_before(2, &asked(7)), Some(Duration::from_secs(7)));
+        assert_eq!(policy.wait_before(2, &asked(86_400)), None);
+        assert_eq!(parse_retry_after("120", 0), Some(Duration::from_secs(120)));
+        for nonsense in ["Wed, 21 Oct 2015 07:28:00 GMT", "-5", "abc", ""] {
+            assert_eq!(parse_retry_after(nonsense, 1_790_000_000), None, "{nonsense}");
+        }
+        let soon = parse_retry_after("Thu, 01 Jan 1970 00:02:00 GMT", 60);
+        assert_eq!(soon, Some(Duration::from_secs(60)));
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_succeeds_later_is_enough() {
+        let quick = Policy { first_wait: Duration::from_millis(1), ..Policy::default() };
+        let done = quick
+            .run(
+                "test",
+                async |number| {
+                    if number < 3 { Err(Error::failed("reset").retryable()) } else { Ok(number) }
+                },
+            )
+            .await;
+        assert_eq!(done.expect("the third attempt succeeds"), 3);
+    }
+}

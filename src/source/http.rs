@@ -1,0 +1,157 @@
+//! One streamed GET: the only place where a source is spoken to over HTTP.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::redirect;
+use url::Url;
+
+use super::{Body, Options};
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::location::redacted;
+use crate::retry::parse_retry_after;
+
+/// How long to wait for a connection, for the response's headers, and between two chunks.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    pub connect: Duration,
+    pub headers: Duration,
+    pub idle: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Http {
+    client: reqwest::Client,
+    timeouts: Timeouts,
+    count_header: Option<String>,
+}
+
+impl Http {
+    pub(super) fn new(url: &Url, options: &Options) -> Result<Self> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &options.headers.0 {
+            let bad = || Error::usage(format!("header `{name}` cannot be sent"));
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad())?;
+            let mut value = HeaderValue::from_str(value).map_err(|_| bad())?;
+            value.set_sensitive(true);
+            headers.append(name, value);
+        }
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("api2bq/", env!("CARGO_PKG_VERSION")))
+            .default_headers(headers)
+            .connect_timeout(options.timeouts.connect)
+            .gzip(options.gzip)
+            .redirect(redirect::Policy::custom(same_origin));
+        if is_loopback(url) {
+            // A proxy set for the outside world has no business with this machine's own servers.
+            builder = builder.no_proxy();
+        }
+        let client =
+            builder.build().map_err(|e| Error::failed("cannot set up the HTTP client").caused_by(e))?;
+        Ok(Http { client, timeouts: options.timeouts, count_header: options.count_header.clone() })
+    }
+
+    pub(super) async fn get(&self, url: Url) -> Result<Body> {
+        let shown = redacted(url.as_str());
+        let sent = tokio::time::timeout(self.timeouts.headers, self.client.get(url).send()).await;
+        let response = match sent {
+            Ok(sent) => sent.map_err(|e| unreachable(&shown, e))?,
+            Err(_) => {
+                let seconds = self.timeouts.headers.as_secs();
+                return Err(Error::failed(format!("source `{shown}` sent no answer in {seconds} s"))
+                    .retryable()
+                    .hint("raise `source.headers_timeout_seconds` if the source needs longer"));
+            }
+        };
+        let status = response.status();
+        if status.as_u16() != 200 {
+            return Err(refused(&shown, response).await);
+        }
+        let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok());
+        let media_type = header("content-type").map(str::to_owned);
+        let records = self.count_header.as_deref().and_then(header).and_then(|v| v.parse().ok());
+        let length = response.content_length();
+        let idle = self.timeouts.idle;
+        let chunks = Box::pin(response.bytes_stream());
+        let stream = futures::stream::unfold(Some((chunks, shown)), move |state| async move {
+            let (mut chunks, shown) = state?;
+            let next: Result<Bytes> = match tokio::time::timeout(idle, chunks.next()).await {
+                Ok(None) => return None,
+                Ok(Some(Ok(bytes))) => return Some((Ok(bytes), Some((chunks, shown)))),
+                Ok(Some(Err(error))) => Err(broken(&shown, error)),
+                Err(_) => {
+                    Err(Error::failed(format!("source `{shown}` stalled: no byte in {} s", idle.as_secs()))
+                        .retryable())
+                }
+            };
+            Some((next, None))
+        });
+        Ok(Body { stream: stream.boxed(), media_type, length, records })
+    }
+}
+
+fn same_origin(attempt: redirect::Attempt<'_>) -> redirect::Action {
+    let first = attempt.previous().first().map(Url::origin);
+    if attempt.previous().len() > 10 {
+        attempt.error("more than 10 redirects")
+    } else if first == Some(attempt.url().origin()) {
+        attempt.follow()
+    } else {
+        // Another host must not see this one's headers, nor may this one make us ask another.
+        attempt.error("redirect to another origin refused")
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
+}
+
+fn unreachable(shown: &str, error: reqwest::Error) -> Error {
+    let redirect = error.is_redirect();
+    let failure = Error::failed(format!("cannot reach source `{shown}`")).caused_by(error.without_url());
+    if redirect {
+        return failure;
+    }
+    failure
+        .retryable()
+        .hint("is it running? `api2bq source` serves the demo flows; `--set source.url=…` names another")
+}
+
+fn broken(shown: &str, error: reqwest::Error) -> Error {
+    Error::failed(format!("source `{shown}` broke off")).caused_by(error.without_url()).retryable()
+}
+
+async fn refused(shown: &str, response: reqwest::Response) -> Error {
+    let status = response.status();
+    let wait = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok());
+    let wait = wait.and_then(|v| parse_retry_after(v, Clock.unix_millis() / 1000));
+    let body = start_of_body(response).await;
+    let said = if body.is_empty() { String::new() } else { format!(": {body}") };
+    let error = Error::failed(format!("source `{shown}` answered {status}{said}"));
+    match status.as_u16() {
+        429 | 500 | 502 | 503 | 504 => error.retryable().with_retry_after(wait),
+        401 | 403 => error.hint("put credentials into a file and name it in `source.headers_file`"),
+        _ => error,
+    }
+}
+
+/// The first 200 characters, on one line: enough to see what the server meant.
+async fn start_of_body(mut response: reqwest::Response) -> String {
+    let mut body = Vec::new();
+    while body.len() < 800 {
+        match tokio::time::timeout(Duration::from_secs(5), response.chunk()).await {
+            Ok(Ok(Some(bytes))) => body.extend_from_slice(&bytes),
+            _ => break,
+        }
+    }
+    let text: String = String::from_utf8_lossy(&body).split_whitespace().collect::<Vec<_>>().join(" ");
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
+}

@@ -1,0 +1,180 @@
+//! Staged rows become Parquet files per day, durable in a folder or a bucket, before anything is loaded.
+
+pub mod journal;
+mod parquet;
+pub mod rejects;
+mod store;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use arrow::array::{Array, AsArray};
+use arrow::compute::{max, min};
+use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use chrono::NaiveDate;
+
+use crate::error::{Error, Kind, Result};
+use crate::manifest::{StagedFile, StagedPartition};
+use crate::partition::Partition;
+use crate::schema::DAY_COLUMN;
+
+pub use store::{Created, Store};
+
+/// How staged files are cut.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// A file is ended once it has this many bytes; a load job takes up to 10,000 files.
+    pub file_bytes_max: u64,
+    /// Rows of a row group. BigQuery likes 16 MiB and more, which 10 short columns reach at about a million.
+    pub row_group_rows: usize,
+    pub zstd_level: i32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        // 128 MiB: few files, and each is uploaded again in seconds when an upload fails.
+        Options { file_bytes_max: 128 << 20, row_group_rows: 1 << 20, zstd_level: 1 }
+    }
+}
+
+/// Writes the rows of one window into local files, one open file per day.
+#[derive(Debug)]
+pub struct WindowWriter {
+    schema: SchemaRef,
+    epoch: NaiveDate,
+    options: Options,
+    scratch: tempdir::ScratchDir,
+    days: BTreeMap<i64, parquet::PartitionWriter>,
+    latest: Option<i64>,
+}
+
+/// More days than this keep their row group open only while rows for them keep coming.
+const OPEN_ROW_GROUPS_MAX: usize = 2;
+
+impl WindowWriter {
+    /// `schema` is that of the staged files: the columns of the pipeline, without the day.
+    pub fn new(schema: SchemaRef, epoch: NaiveDate, options: Options, scratch: &Path) -> Result<Self> {
+        let scratch = tempdir::ScratchDir::create(scratch)?;
+        Ok(WindowWriter { schema, epoch, options, scratch, days: BTreeMap::new(), latest: None })
+    }
+
+    /// Takes the next batch: the pipeline's columns, then the day.
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        let index = batch.schema().index_of(DAY_COLUMN);
+        let index = index.map_err(|e| Error::failed("a staged batch has no day").caused_by(e))?;
+        let days = batch.column(index).as_primitive::<Int64Type>();
+        let columns: Vec<usize> = (0..batch.num_columns()).filter(|i| *i != index).collect();
+        let rows = batch.project(&columns).map_err(|e| Error::failed("cannot drop the day").caused_by(e))?;
+        let rows = rows
+            .with_schema(std::sync::Arc::clone(&self.schema))
+            .map_err(|e| Error::failed("a staged batch does not fit the pipeline's columns").caused_by(e))?;
+        if days.null_count() > 0 {
+            return Err(Error::failed("`stage.sql` gave a row without a day")
+                .hint("the time column must not be NULL; reject such records by `mode = \"REQUIRED\"`"));
+        }
+        if min(days) == max(days) {
+            return if rows.num_rows() == 0 { Ok(()) } else { self.write_day(days.value(0), &rows) };
+        }
+        // Runs of one day: a window in time order has one cut per midnight.
+        let mut start = 0;
+        for row in 1..=days.len() {
+            if row == days.len() || days.value(row) != days.value(start) {
+                self.write_day(days.value(start), &rows.slice(start, row - start))?;
+                start = row;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_day(&mut self, day: i64, rows: &RecordBatch) -> Result<()> {
+        if self.latest.replace(day).is_some_and(|latest| latest != day) {
+            let open = self.days.iter_mut().filter(|(other, writer)| **other != day && writer.is_filling());
+            let mut open: Vec<_> = open.map(|(_, writer)| writer).collect();
+            if open.len() >= OPEN_ROW_GROUPS_MAX {
+                // The fullest one frees the most memory and makes the least harm to row group sizes.
+                open.sort_by_key(|writer| std::cmp::Reverse(writer.rows_filling()));
+                open[0].flush()?;
+            }
+        }
+        if !self.days.contains_key(&day) {
+            let partition = Partition::of_day(self.epoch, day)?;
+            let writer = parquet::PartitionWriter::new(
+                partition,
+                std::sync::Arc::clone(&self.schema),
+                self.options,
+                self.scratch.path().join(partition.to_string()),
+            )?;
+            self.days.insert(day, writer);
+        }
+        self.days.get_mut(&day).expect("inserted above").write(rows)
+    }
+
+    /// Publishes all files under `folder` of the store, create-only, and makes them durable.
+    pub async fn publish(self, store: &Store, folder: &str) -> Result<Vec<StagedPartition>> {
+        let mut staged = Vec::with_capacity(self.days.len());
+        for writer in self.days.into_values() {
+            let written = writer.finish()?;
+            let mut files = Vec::with_capacity(written.files.len());
+            for (part, file) in written.files.iter().enumerate() {
+                let name = format!("{folder}/{}/{}-{part}.parquet", written.partition, written.logical_hash);
+                store.publish(&name, &file.path, file.bytes, &file.sha256).await?;
+                files.push(StagedFile {
+                    url: store.url_of(&name)?,
+                    rows: file.rows,
+                    bytes: file.bytes,
+                    sha256: file.sha256.clone(),
+                });
+            }
+            staged.push(StagedPartition {
+                partition: written.partition,
+                rows: written.rows,
+                logical_hash: written.logical_hash,
+                files,
+            });
+        }
+        Ok(staged)
+    }
+}
+
+/// A full disk deserves its own words: it is the one write error that people can mend at once.
+fn write_error(what: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    let error = error.into();
+    let text = error.to_string();
+    let full = text.contains("No space left") || text.contains("os error 28");
+    let failure = Error::new(Kind::Failed, format!("cannot write {what}")).caused_by(error);
+    if full {
+        failure.hint("free some space, or point `stage.url` and `limits.spill_dir` to a larger disk; the same command resumes")
+    } else {
+        failure
+    }
+}
+
+/// A folder for files in the making, removed with everything in it when dropped.
+mod tempdir {
+    use std::path::{Path, PathBuf};
+
+    use super::write_error;
+    use crate::error::Result;
+
+    #[derive(Debug)]
+    pub(super) struct ScratchDir(PathBuf);
+
+    impl ScratchDir {
+        pub(super) fn create(parent: &Path) -> Result<Self> {
+            let path = parent.join(format!("api2bq-{}-{:016x}", std::process::id(), fastrand::u64(..)));
+            std::fs::create_dir_all(&path).map_err(|e| write_error(&format!("`{}`", path.display()), e))?;
+            Ok(ScratchDir(path))
+        }
+
+        pub(super) fn path(&self) -> &Path {
+            &self.0
+        }
+    }
+
+    impl Drop for ScratchDir {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}

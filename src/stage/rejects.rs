@@ -1,0 +1,45 @@
+//! Rejected records as NDJSON, one file per window: what came, where, and why it is no row.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+
+use super::store::Store;
+use crate::error::{Error, Result};
+use crate::partition::Window;
+use crate::reject::Reject;
+
+#[derive(Serialize)]
+struct Line<'a> {
+    after: i64,
+    before: i64,
+    /// Byte of the decompressed body.
+    offset: u64,
+    reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw_base64: Option<String>,
+}
+
+/// Writes the rejects of one window to `name`. The same window gives the same file, so one that is
+/// there from an earlier attempt is as good.
+pub async fn write(store: &Store, name: &str, window: Window, rejects: &[Reject]) -> Result<()> {
+    let mut lines = Vec::new();
+    for reject in rejects {
+        let text = std::str::from_utf8(&reject.raw).ok();
+        let line = Line {
+            after: window.after,
+            before: window.before,
+            offset: reject.offset,
+            reason: &reject.reason,
+            raw: text,
+            raw_base64: text.is_none().then(|| STANDARD.encode(&reject.raw)),
+        };
+        serde_json::to_writer(&mut lines, &line)
+            .map_err(|e| Error::failed("cannot write a reject").caused_by(e))?;
+        lines.push(b'\n');
+    }
+    store.create(name, lines).await?;
+    Ok(())
+}
