@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::render::{self, Body, Flow};
-use super::world::{WORLD, mix};
+use super::world::{PortKind, WORLD, mix};
 
 const DAY_MINUTES: usize = 1440;
 /// LANL's last day that holds flows, 1-based.
@@ -218,8 +218,10 @@ impl Second {
         let (src_comp, place) = world.computer.pick(place);
         let (src_port, place) = world.src_port.pick(place);
         let (dst_comp, place) = world.computer.pick(place);
-        let from_service = !is_anonymous(src_port);
-        let dst_ports = if from_service { &world.dst_port_for_service } else { &world.dst_port_for_client };
+        let dst_ports = match world.port_kinds[src_port] {
+            PortKind::Anonymous => &world.dst_port_for_client,
+            PortKind::MaybeUdp | PortKind::Tcp => &world.dst_port_for_service,
+        };
         let (dst_port, _) = dst_ports.pick(place);
 
         let how = draw(seed, Of::How, id);
@@ -232,7 +234,7 @@ impl Second {
             src_port: src_port as u16,
             dst_comp: dst_comp as u16,
             dst_port: dst_port as u16,
-            protocol: protocol(src_port, dst_port, how >> 56),
+            protocol: protocol(world.port_kinds[src_port], world.port_kinds[dst_port], how >> 56),
             packet_count,
             byte_count: bytes(packet_count, how >> 28),
         }
@@ -265,10 +267,10 @@ impl Row {
             id: self.id,
             time: self.time,
             duration: world.durations[usize::from(self.duration)],
-            src_comp: &world.computers[usize::from(self.src_comp)],
-            src_port: &world.ports[usize::from(self.src_port)],
-            dst_comp: &world.computers[usize::from(self.dst_comp)],
-            dst_port: &world.ports[usize::from(self.dst_port)],
+            src_comp: world.computers[usize::from(self.src_comp)].as_bytes(),
+            src_port: world.ports[usize::from(self.src_port)].as_bytes(),
+            dst_comp: world.computers[usize::from(self.dst_comp)].as_bytes(),
+            dst_port: world.ports[usize::from(self.dst_port)].as_bytes(),
             protocol: self.protocol,
             packet_count: self.packet_count,
             byte_count: self.byte_count,
@@ -360,17 +362,11 @@ fn bytes(packets: u64, hash: u64) -> u64 {
     packets * 46 + (packets * more_per_16_packets.min(1454 * 16)) / 16
 }
 
-fn is_anonymous(port: usize) -> bool {
-    WORLD.ports[port].starts_with('N')
-}
-
-/// ICMP only between anonymous ports; DNS, NTP, Kerberos and LDAP often over UDP; else TCP.
-fn protocol(src_port: usize, dst_port: usize, byte: u64) -> u64 {
-    let world = &*WORLD;
-    let speaks_udp = |port: usize| matches!(world.ports[port].as_str(), "53" | "88" | "123" | "389");
-    if byte < 6 && is_anonymous(src_port) && is_anonymous(dst_port) {
+/// ICMP only between anonymous ports; UDP often where the service speaks it; else TCP.
+fn protocol(src: PortKind, dst: PortKind, byte: u64) -> u64 {
+    if byte < 6 && src == PortKind::Anonymous && dst == PortKind::Anonymous {
         1
-    } else if byte < 180 && (speaks_udp(src_port) || speaks_udp(dst_port)) {
+    } else if byte < 180 && (src == PortKind::MaybeUdp || dst == PortKind::MaybeUdp) {
         17
     } else {
         6
@@ -392,3 +388,6 @@ enum Of {
 fn draw(seed: u64, of: Of, index: u64) -> u64 {
     mix(seed ^ index ^ ((of as u64) << 56))
 }
+
+#[cfg(test)]
+mod tests;

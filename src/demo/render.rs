@@ -14,16 +14,16 @@ pub enum Body {
     Ndjson,
 }
 
-/// One record, its strings borrowed from wherever they live.
+/// One record, its text (UTF-8) borrowed from wherever it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Flow<'a> {
     pub(super) id: u64,
     pub(super) time: u64,
     pub(super) duration: u64,
-    pub(super) src_comp: &'a str,
-    pub(super) src_port: &'a str,
-    pub(super) dst_comp: &'a str,
-    pub(super) dst_port: &'a str,
+    pub(super) src_comp: &'a [u8],
+    pub(super) src_port: &'a [u8],
+    pub(super) dst_comp: &'a [u8],
+    pub(super) dst_port: &'a [u8],
     pub(super) protocol: u64,
     pub(super) packet_count: u64,
     pub(super) byte_count: u64,
@@ -140,11 +140,11 @@ fn write_number(out: &mut Vec<u8>, mut number: u64) {
     out.extend_from_slice(&digits[at..]);
 }
 
-fn write_xml_text(out: &mut Vec<u8>, text: &str) {
-    if !text.bytes().any(|b| matches!(b, b'&' | b'<' | b'>' | b'\r')) {
-        return out.extend_from_slice(text.as_bytes());
+fn write_xml_text(out: &mut Vec<u8>, text: &[u8]) {
+    if !text.iter().any(|&b| matches!(b, b'&' | b'<' | b'>' | b'\r')) {
+        return out.extend_from_slice(text);
     }
-    for byte in text.bytes() {
+    for &byte in text {
         match byte {
             b'&' => out.extend_from_slice(b"&amp;"),
             b'<' => out.extend_from_slice(b"&lt;"),
@@ -155,12 +155,12 @@ fn write_xml_text(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-fn write_json_text(out: &mut Vec<u8>, text: &str) {
+fn write_json_text(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
-    if !text.bytes().any(|b| b < b' ' || b == b'"' || b == b'\\') {
-        out.extend_from_slice(text.as_bytes());
+    if !text.iter().any(|&b| b < b' ' || b == b'"' || b == b'\\') {
+        out.extend_from_slice(text);
     } else {
-        for byte in text.bytes() {
+        for &byte in text {
             match byte {
                 b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
                 0..b' ' => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),

@@ -30,8 +30,9 @@ pub(super) static WORLD: LazyLock<World> = LazyLock::new(World::new);
 pub(super) struct World {
     /// Seconds; text order, as the flows are sorted.
     pub(super) durations: Vec<u64>,
-    pub(super) computers: Vec<String>,
-    pub(super) ports: Vec<String>,
+    pub(super) computers: Vec<Name>,
+    pub(super) ports: Vec<Name>,
+    pub(super) port_kinds: Vec<PortKind>,
     pub(super) duration: Choice,
     pub(super) computer: Choice,
     pub(super) src_port: Choice,
@@ -83,8 +84,48 @@ impl World {
             dst_port_for_service: choice_of_ports(&ports, 30),
             dst_port_for_client: choice_of_ports(&ports, 495),
             durations: durations.iter().filter_map(|(text, _)| text.parse().ok()).collect(),
-            computers: computers.into_iter().map(|(name, _)| name).collect(),
-            ports: ports.into_iter().map(|(name, ..)| name).collect(),
+            computers: computers.iter().map(|(name, _)| Name::new(name)).collect(),
+            port_kinds: ports.iter().map(|(name, ..)| PortKind::of(name)).collect(),
+            ports: ports.iter().map(|(name, ..)| Name::new(name)).collect(),
+        }
+    }
+}
+
+/// A short text without a pointer to follow: the names are most of what a record reads from memory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Name {
+    bytes: [u8; 7],
+    len: u8,
+}
+
+impl Name {
+    fn new(text: &str) -> Name {
+        let mut bytes = [0; 7];
+        bytes[..text.len()].copy_from_slice(text.as_bytes());
+        Name { bytes, len: text.len() as u8 }
+    }
+
+    #[inline]
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PortKind {
+    /// An `N` and a number.
+    Anonymous,
+    /// DNS, Kerberos, NTP and LDAP speak both TCP and UDP.
+    MaybeUdp,
+    Tcp,
+}
+
+impl PortKind {
+    fn of(port: &str) -> PortKind {
+        match port {
+            "53" | "88" | "123" | "389" => PortKind::MaybeUdp,
+            _ if port.starts_with('N') => PortKind::Anonymous,
+            _ => PortKind::Tcp,
         }
     }
 }
@@ -111,7 +152,7 @@ pub(super) struct Choice {
     guide: Vec<u16>,
 }
 
-const GUIDE_BITS: u32 = 14;
+const GUIDE_BITS: u32 = 12;
 
 impl Choice {
     fn new(weights: impl Iterator<Item = u64> + Clone) -> Choice {
