@@ -54,6 +54,7 @@ struct Inner {
     context: Vec<String>,
     hint: Option<String>,
     retryable: bool,
+    unreachable: bool,
     retry_after: Option<Duration>,
     source: Option<Source>,
 }
@@ -66,6 +67,7 @@ impl Error {
             context: Vec::new(),
             hint: None,
             retryable: false,
+            unreachable: false,
             retry_after: None,
             source: None,
         };
@@ -101,6 +103,16 @@ impl Error {
     pub fn retryable(mut self) -> Self {
         self.inner.retryable = true;
         self
+    }
+
+    /// Marks an error that every other request to the same place would meet too.
+    pub fn unreachable(mut self) -> Self {
+        self.inner.unreachable = true;
+        self
+    }
+
+    pub fn is_unreachable(&self) -> bool {
+        self.inner.unreachable
     }
 
     /// How long the server asked to wait, if it did.

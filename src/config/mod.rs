@@ -37,6 +37,8 @@ pub struct Pipeline {
 #[derive(Debug, Clone, Deserialize)]
 pub struct SourceSettings {
     pub url: String,
+    /// Names the source in the run's id; empty: its URL does.
+    pub identity: String,
     format: String,
     pub record_path: String,
     pub row_number_column: String,

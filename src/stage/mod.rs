@@ -7,6 +7,7 @@ mod store;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};
 use arrow::compute::{max, min};
@@ -66,8 +67,7 @@ impl WindowWriter {
         let days = batch.column(index).as_primitive::<Int64Type>();
         let columns: Vec<usize> = (0..batch.num_columns()).filter(|i| *i != index).collect();
         let rows = batch.project(&columns).map_err(|e| Error::failed("cannot drop the day").caused_by(e))?;
-        let rows = rows
-            .with_schema(std::sync::Arc::clone(&self.schema))
+        let rows = RecordBatch::try_new(Arc::clone(&self.schema), rows.columns().to_vec())
             .map_err(|e| Error::failed("a staged batch does not fit the pipeline's columns").caused_by(e))?;
         if days.null_count() > 0 {
             return Err(Error::failed("`stage.sql` gave a row without a day")
@@ -101,7 +101,7 @@ impl WindowWriter {
             let partition = Partition::of_day(self.epoch, day)?;
             let writer = parquet::PartitionWriter::new(
                 partition,
-                std::sync::Arc::clone(&self.schema),
+                Arc::clone(&self.schema),
                 self.options,
                 self.scratch.path().join(partition.to_string()),
             )?;

@@ -1,0 +1,254 @@
+//! `api2bq backfill`: a range of days from the source into their partitions.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use super::{Global, output};
+use crate::bigquery::{BigQuery, TableId};
+use crate::config::Pipeline;
+use crate::engine::{self, Engine};
+use crate::error::{Error, Result};
+use crate::load::Destination;
+use crate::partition::{Bound, SECONDS_PER_DAY, range};
+use crate::pipeline::{Backfill, Until};
+use crate::plan::Plan;
+use crate::receipt::Receipt;
+use crate::retry::Policy;
+use crate::source::{self, Headers, Source, Timeouts};
+use crate::stage::Store;
+use crate::telemetry::{Progress, Show};
+use crate::transform::Transform;
+
+/// Load a range of days into day partitions; the same command again resumes
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  api2bq backfill flows --from 1 --to 3
+  api2bq backfill flows --from 2011-01-01 --to 2011-02-27 --jobs 4 --summary-json run.json
+  api2bq backfill flows --from 1 --to 58 --set source.url=flows.txt.gz --until stage
+  api2bq backfill ./my.toml --from 1 --to 1 --set stage.url=gs://my-bucket/staging
+  api2bq backfill flows --show-settings")]
+pub(super) struct Args {
+    /// A built-in pipeline (`flows`) or the path of a pipeline.toml
+    pipeline: String,
+    /// First day: a day number from 1, a date, or seconds as `0s` (exclusive)
+    #[arg(long, value_name = "DAY", required_unless_present = "show_settings")]
+    from: Option<Bound>,
+    /// Last day, included: a day number, a date, or seconds as `259200s`
+    #[arg(long, value_name = "DAY", required_unless_present = "show_settings")]
+    to: Option<Bound>,
+    /// Length of a window, in whole days
+    #[arg(long, value_name = "DAYS", default_value = "1d", value_parser = window_seconds)]
+    window: i64,
+    /// Windows at work at once
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    jobs: u16,
+    /// Stop after this stage
+    #[arg(long, value_enum, default_value = "load")]
+    until: UntilArg,
+    /// Rejected records that still count as complete (exit 0)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    max_rejects: u64,
+    /// Write the receipt as JSON; `-` is stdout
+    #[arg(long, value_name = "FILE")]
+    summary_json: Option<PathBuf>,
+    /// Override a key of the pipeline
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Print every resolved setting with its origin, and stop
+    #[arg(long)]
+    show_settings: bool,
+    /// Fetch and load again what an equal earlier run has done
+    #[arg(long)]
+    new_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum UntilArg {
+    Decode,
+    Stage,
+    Load,
+}
+
+impl From<UntilArg> for Until {
+    fn from(until: UntilArg) -> Until {
+        match until {
+            UntilArg::Decode => Until::Decode,
+            UntilArg::Stage => Until::Stage,
+            UntilArg::Load => Until::Load,
+        }
+    }
+}
+
+fn window_seconds(text: &str) -> Result<i64, String> {
+    let days = text.strip_suffix('d').and_then(|days| days.parse::<i64>().ok());
+    match days.and_then(|days| days.checked_mul(SECONDS_PER_DAY)) {
+        Some(seconds) if seconds > 0 => Ok(seconds),
+        _ => Err("want whole days, as `1d`".into()),
+    }
+}
+
+pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
+    let pipeline = Pipeline::resolve(&args.pipeline, &args.set)?;
+    let (Some(from), Some(to)) = (args.from, args.to) else {
+        return show_settings(&pipeline);
+    };
+    if args.show_settings {
+        return show_settings(&pipeline);
+    }
+    let order = Order {
+        from,
+        to,
+        window_seconds: args.window,
+        jobs: usize::from(args.jobs),
+        until: args.until.into(),
+        // Any number that was not used before makes a run of its own.
+        salt: if args.new_run { format!("{:016x}", fastrand::u64(..)) } else { String::new() },
+    };
+    // A summary that cannot be written is better found out before the work than after it.
+    if let Some(path) = args.summary_json.as_deref().filter(|path| *path != Path::new("-")) {
+        write_summary(path, "")?;
+    }
+    let receipt = backfill(pipeline, &order, None, global.show()).await?;
+    let text = output::receipt(&receipt);
+    match args.summary_json.as_deref() {
+        Some(path) if path == Path::new("-") => {
+            eprint!("{text}");
+            output::print(&format!("{}\n", json(&receipt)?))?;
+        }
+        Some(path) => {
+            write_summary(path, &json(&receipt)?)?;
+            output::print(&text)?;
+        }
+        None => output::print(&text)?,
+    }
+    receipt.verdict(args.max_rejects, &resume_command())
+}
+
+/// A backfill as the command line orders it.
+pub(super) struct Order {
+    pub(super) from: Bound,
+    pub(super) to: Bound,
+    pub(super) window_seconds: i64,
+    pub(super) jobs: usize,
+    pub(super) until: Until,
+    pub(super) salt: String,
+}
+
+/// Puts the stages together and runs them.
+pub(super) async fn backfill(
+    pipeline: Pipeline,
+    order: &Order,
+    emulator: Option<String>,
+    show: Show,
+) -> Result<Receipt> {
+    let range = range(order.from, order.to, pipeline.epoch)?;
+    let settings = &pipeline.source;
+    let source = Source::new(source::Options {
+        url: settings.url.clone(),
+        query: query(&pipeline),
+        headers: Headers(pipeline.headers()?),
+        gzip: settings.gzip,
+        count_header: Some(settings.count_header.clone()).filter(|name| !name.is_empty()),
+        timeouts: Timeouts {
+            connect: Duration::from_secs(settings.connect_timeout_seconds),
+            headers: Duration::from_secs(settings.headers_timeout_seconds),
+            idle: Duration::from_secs(settings.idle_timeout_seconds),
+        },
+    })?;
+    let plan = Plan::new(&pipeline, range, order.window_seconds, !source.has_windows(), &order.salt)?;
+    let store = Store::open(&pipeline.stage.url)?;
+    let scratch = scratch(&pipeline, &store);
+    let engine = Engine::new(engine::Options {
+        memory_bytes: pipeline.limits.memory_mib << 20,
+        spill_dir: Some(scratch.clone()),
+        batch_rows: pipeline.limits.batch_rows,
+        ..engine::Options::default()
+    })?;
+    let transform = Transform::new(&engine, &pipeline.stage_sql, &pipeline.columns).await?;
+    let warehouse = match order.until {
+        Until::Load => Some(connect(&pipeline, emulator).await?),
+        Until::Decode | Until::Stage => None,
+    };
+    let destination = |bigquery| {
+        let warehouse = &pipeline.warehouse;
+        let table = TableId::new(&warehouse.project, &warehouse.dataset, &warehouse.staging_table);
+        let columns = pipeline.columns.clone();
+        (bigquery, Destination { pipeline: pipeline.name.clone(), table, columns })
+    };
+    let warehouse = warehouse.map(destination);
+    let progress = Progress::new(show, plan.windows.len());
+    let retry = Policy { attempts: pipeline.limits.attempts, ..Policy::default() };
+    let until = order.until;
+    let jobs = order.jobs;
+    Backfill { pipeline, plan, until, jobs, source, transform, store, scratch, retry, progress, warehouse }
+        .run()
+        .await
+}
+
+/// A client for the pipeline's project.
+pub(super) async fn connect(pipeline: &Pipeline, emulator: Option<String>) -> Result<BigQuery> {
+    BigQuery::connect(crate::bigquery::Options {
+        project: pipeline.warehouse.project.clone(),
+        location: pipeline.warehouse.location.clone(),
+        poll_max: Duration::from_secs(pipeline.warehouse.poll_seconds_max.max(1)),
+        retry: Policy { attempts: pipeline.limits.attempts, ..Policy::default() },
+        emulator,
+    })
+    .await
+}
+
+fn query(pipeline: &Pipeline) -> Vec<(String, String)> {
+    // The flows API knows `xml` and `json`, and sends lines when asked for the latter.
+    let format = match pipeline.format {
+        None | Some(crate::schema::Format::Xml) => "xml",
+        Some(crate::schema::Format::Csv) => "csv",
+        Some(crate::schema::Format::Json | crate::schema::Format::Ndjson) => "json",
+    };
+    let value = |value: &toml::Value| value.as_str().unwrap_or_default().replace("{format}", format);
+    pipeline.source.query.iter().map(|(key, v)| (key.clone(), value(v))).collect()
+}
+
+/// Beside the stage where that is a folder: the same disk, so that files move by a link.
+fn scratch(pipeline: &Pipeline, store: &Store) -> PathBuf {
+    match (pipeline.limits.spill_dir.as_str(), store.folder()) {
+        ("", Some(folder)) => folder.join(".scratch"),
+        ("", None) => std::env::temp_dir(),
+        (dir, _) => PathBuf::from(dir),
+    }
+}
+
+fn show_settings(pipeline: &Pipeline) -> Result<()> {
+    let settings = pipeline.settings();
+    let key_width = settings.iter().map(|s| s.key.len()).max().unwrap_or(0);
+    let value_width = settings.iter().map(|s| s.value.len()).max().unwrap_or(0).min(60);
+    let line = |s: &crate::config::Shown| {
+        format!("{:key_width$} = {:value_width$}  # {}\n", s.key, s.value, s.origin)
+    };
+    output::print(&settings.iter().map(line).collect::<String>())
+}
+
+fn json(receipt: &Receipt) -> Result<String> {
+    serde_json::to_string_pretty(receipt).map_err(|e| Error::failed("cannot write the receipt").caused_by(e))
+}
+
+fn write_summary(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text)
+        .map_err(|e| Error::usage(format!("cannot write `--summary-json` `{}`", path.display())).caused_by(e))
+}
+
+/// The command as it was typed: running it again resumes.
+fn resume_command() -> String {
+    let quoted = |arg: String| {
+        let plain = arg.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:=,@%+{}?&".contains(c));
+        if plain && !arg.contains('&') && !arg.is_empty() {
+            arg
+        } else {
+            format!("'{}'", arg.replace('\'', r"'\''"))
+        }
+    };
+    let arguments = std::env::args().skip(1).filter(|arg| arg != "--new-run").map(quoted);
+    format!("api2bq {}", arguments.collect::<Vec<_>>().join(" "))
+}

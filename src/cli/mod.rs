@@ -1,0 +1,143 @@
+//! The command line: what was typed, turned into what the flows take. One file per command.
+
+mod backfill;
+mod completions;
+mod demo;
+mod emulator;
+mod output;
+mod promote;
+mod source;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::error::{Error, Kind, Result};
+use crate::telemetry::Show;
+
+/// Streams an HTTP API's XML or JSON records into BigQuery day partitions, every record accounted for.
+#[derive(Debug, Parser)]
+#[command(name = "api2bq", version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    global: Global,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  api2bq demo                                     the whole main job, offline
+  api2bq backfill flows --from 1 --to 3           three days into BigQuery
+  api2bq promote flows --days 30                  rebuild production from staging
+
+Exit codes:
+  0 complete   1 failed   2 usage or configuration   3 incomplete (windows or rejects named)
+  4 another run owns the table   5 damaged journal or staged data   7 counts do not add up
+  130 interrupted
+
+Environment:
+  GOOGLE_APPLICATION_CREDENTIALS, GOOGLE_CLOUD_PROJECT, BIGQUERY_EMULATOR_HOST,
+  STORAGE_EMULATOR_HOST, API2BQ_<KEY> for any pipeline key, RUST_LOG, NO_COLOR";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Backfill(backfill::Args),
+    Promote(promote::Args),
+    Source(source::Args),
+    Emulator(emulator::Args),
+    Completions(completions::CompletionArgs),
+    Man(completions::ManArgs),
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct Global {
+    /// Show progress: bars on a terminal, a line every ten seconds elsewhere
+    #[arg(long, global = true, value_enum, default_value = "auto", help_heading = "Global options")]
+    progress: ProgressArg,
+    /// How log lines are written to stderr
+    #[arg(long, global = true, value_enum, default_value = "text", help_heading = "Global options")]
+    log_format: LogFormat,
+    /// Only errors
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Global options")]
+    quiet: bool,
+    /// More log lines; twice for still more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
+    verbose: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ProgressArg {
+    Auto,
+    On,
+    Off,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Global {
+    fn show(&self) -> Show {
+        let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        match self.progress {
+            ProgressArg::Off => Show::Off,
+            ProgressArg::Auto if self.quiet => Show::Off,
+            _ if terminal => Show::Bars,
+            _ => Show::Lines,
+        }
+    }
+}
+
+/// Runs the program. The exit code says how it ended; see `api2bq --help`.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    output::start_log(&cli.global);
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return output::fail(&Error::failed("cannot start").caused_by(error)),
+    };
+    let ended = runtime.block_on(async {
+        let command = cli.command.run(&cli.global);
+        tokio::select! {
+            ended = command => ended,
+            () = interrupted() => Err(Error::new(Kind::Interrupted, "interrupted")
+                .hint("what was staged or loaded stays; the same command resumes")),
+        }
+    });
+    // Reading threads of sources may hang in a read that nobody waits for any more.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => output::fail(&error),
+    }
+}
+
+impl Command {
+    async fn run(self, global: &Global) -> Result<()> {
+        match self {
+            Command::Demo(args) => demo::run(args, global).await,
+            Command::Backfill(args) => backfill::run(args, global).await,
+            Command::Promote(args) => promote::run(args).await,
+            Command::Source(args) => source::run(args).await,
+            Command::Emulator(args) => emulator::run(args).await,
+            Command::Completions(args) => completions::completions(&args),
+            Command::Man(args) => completions::man(&args),
+        }
+    }
+}
+
+/// Ctrl-C, or the SIGTERM that service managers send.
+async fn interrupted() {
+    #[cfg(unix)]
+    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => return,
+            _ = terminate.recv() => return,
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}

@@ -1,0 +1,66 @@
+//! `api2bq promote`: production rebuilt from staging.
+
+use chrono::NaiveDate;
+
+use super::backfill::connect;
+use super::output;
+use crate::config::Pipeline;
+use crate::error::{Error, Result};
+use crate::promote::{Promoted, promote};
+
+/// Rebuild production: the latest record per key of the last days of staging
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Days count back from the newest loaded partition, or from --as-of: the source's time need not be today.
+The table is replaced in one step; readers see the old rows or the new ones.
+
+Examples:
+  api2bq promote flows --days 30
+  api2bq promote flows --days 7 --as-of 2011-01-31 --format json")]
+pub(super) struct Args {
+    /// A built-in pipeline (`flows`) or the path of a pipeline.toml
+    pipeline: String,
+    /// Days of staging to look at [default: the pipeline's `promote.days`]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    days: Option<u32>,
+    /// The last of these days
+    #[arg(long, value_name = "DATE")]
+    as_of: Option<NaiveDate>,
+    /// Override a key of the pipeline
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// How the result is printed
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+pub(super) async fn run(args: Args) -> Result<()> {
+    let pipeline = Pipeline::resolve(&args.pipeline, &args.set)?;
+    let bigquery = connect(&pipeline, None).await?;
+    let days = args.days.unwrap_or(pipeline.promote_days);
+    let promoted = promote(&pipeline, &bigquery, days, args.as_of).await?;
+    match args.format {
+        Format::Text => output::print(&sentence(&promoted)),
+        Format::Json => {
+            let json = serde_json::to_string_pretty(&promoted)
+                .map_err(|e| Error::failed("cannot write the result").caused_by(e))?;
+            output::print(&format!("{json}\n"))
+        }
+    }
+}
+
+pub(super) fn sentence(promoted: &Promoted) -> String {
+    format!(
+        "{} has {} rows: the latest record per key from {} to {}\n",
+        promoted.table,
+        indicatif::HumanCount(promoted.rows),
+        promoted.first_day,
+        promoted.last_day
+    )
+}

@@ -1,0 +1,435 @@
+//! The main job: fetch, decode, transform, stage, load; window by window, several at once.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::{AsArray, BooleanArray};
+use arrow::compute::{filter_record_batch, max, min};
+use arrow::datatypes::Int64Type;
+use arrow::record_batch::RecordBatch;
+use futures::StreamExt;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::bigquery::BigQuery;
+use crate::config::Pipeline;
+use crate::decode::{self, Decoder};
+use crate::error::{Error, Kind, Result};
+use crate::load::{self, Destination, Outcome};
+use crate::manifest::{Event, Loaded, Manifest, WindowCounts};
+use crate::partition::Window;
+use crate::plan::Plan;
+use crate::receipt::{Receipt, WindowReceipt};
+use crate::reject::Reject;
+use crate::retry::Policy;
+use crate::schema::Format;
+use crate::source::{Body, Source};
+use crate::stage::journal::{Appended, Chain};
+use crate::stage::{self, Store, WindowWriter};
+use crate::telemetry::{Progress, WindowProgress};
+use crate::transform::Transform;
+
+/// The last stage that a backfill does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Until {
+    /// Count records and rejects, keep nothing.
+    Decode,
+    /// Staged files and the intent to load them.
+    Stage,
+    Load,
+}
+
+/// Everything a backfill works with.
+#[derive(Debug)]
+pub struct Backfill {
+    pub pipeline: Pipeline,
+    pub plan: Plan,
+    pub until: Until,
+    /// Windows at work at once.
+    pub jobs: usize,
+    pub source: Source,
+    pub transform: Transform,
+    pub store: Store,
+    /// Where files are in the making.
+    pub scratch: PathBuf,
+    pub retry: Policy,
+    pub progress: Progress,
+    /// Only for [`Until::Load`].
+    pub warehouse: Option<(BigQuery, Destination)>,
+}
+
+impl Backfill {
+    /// Runs every window to its end. Windows that fail are in the receipt; an `Err` stops the run.
+    pub async fn run(self) -> Result<Receipt> {
+        let started = Instant::now();
+        if self.until >= Until::Stage {
+            self.plan.record(&self.pipeline, &self.store).await?;
+        }
+        if let Some((bigquery, destination)) = &self.warehouse {
+            bigquery.ensure_dataset(&destination.table.dataset).await?;
+            bigquery.ensure_staging_table(&destination.table, &destination.columns).await?;
+        }
+        let job = Arc::new(self);
+        let mut waiting = job.plan.windows.clone().into_iter();
+        let mut at_work = JoinSet::new();
+        let mut receipt = Receipt::new(&job.pipeline, &job.plan);
+        let mut stop = None;
+        loop {
+            while stop.is_none() && at_work.len() < job.jobs.max(1) {
+                let Some(window) = waiting.next() else { break };
+                let job = Arc::clone(&job);
+                at_work.spawn(async move { (window, job.window(window).await) });
+            }
+            let Some(ended) = at_work.join_next().await else { break };
+            let (window, outcome) = ended.map_err(|e| Error::failed("a window's task died").caused_by(e))?;
+            job.progress.window_done();
+            match outcome {
+                Ok(done) => receipt.windows.push(done),
+                // One bad window does not stop the others, unless they would fail the same way.
+                Err(error) if error.kind() == Kind::Failed && !error.is_unreachable() => {
+                    tracing::error!(%window, %error, "window failed");
+                    receipt.failed.push((window, error));
+                }
+                Err(error) if error.kind() == Kind::Failed => {
+                    receipt.failed.push((window, error));
+                    stop = Some(());
+                }
+                Err(error) => return Err(error.context(window.to_string())),
+            }
+        }
+        receipt.not_tried.extend(waiting);
+        job.progress.clear();
+        receipt.finish(started.elapsed());
+        Ok(receipt)
+    }
+
+    /// One window to its end, from wherever an earlier attempt left it.
+    async fn window(&self, window: Window) -> Result<WindowReceipt> {
+        if self.until == Until::Decode {
+            let counts = self.retry.run(&window.to_string(), async |_| self.count(window).await).await?;
+            return Ok(WindowReceipt::decoded(window, counts));
+        }
+        let folder = self.plan.window_folder(&self.pipeline, window);
+        let mut chain = Chain::read(&self.store, folder.clone()).await?;
+        let mut resumed = true;
+        loop {
+            let state = State::of(&chain);
+            let Some(manifest) = state.manifest else {
+                let what = window.to_string();
+                let manifest = self.retry.run(&what, async |_| self.stage(window, &folder).await).await?;
+                // The commit point. If somebody else's entry is there, theirs is what will be loaded.
+                if let Appended::Ours = chain.append(Event::Intent(manifest)).await? {
+                    resumed = false;
+                }
+                continue;
+            };
+            let Some((bigquery, destination)) = &self.warehouse else {
+                return Ok(WindowReceipt::staged(&self.pipeline, manifest, resumed));
+            };
+            if let Some(loaded) = state.loaded {
+                for partition in loaded.iter().filter(|_| resumed) {
+                    load::check(bigquery, destination, partition).await?;
+                }
+                return Ok(WindowReceipt::loaded(&self.pipeline, manifest, loaded, resumed));
+            }
+            let manifest = manifest.clone();
+            let loaded = self.load(&mut chain, &manifest).await?;
+            // If somebody else wrote it first, the next look at the chain finds theirs.
+            chain.append(Event::Loaded { partitions: loaded }).await?;
+            if resumed {
+                tracing::info!(%window, "open intent driven to its end");
+                resumed = false;
+            }
+        }
+    }
+
+    /// Fetch, decode, transform, stage: one window's records become durable files.
+    async fn stage(&self, window: Window, folder: &str) -> Result<Manifest> {
+        let body = self.source.open(window).await?;
+        let bar = self.progress.window(&window.to_string(), body.records);
+        let (records, input) = mpsc::channel(4);
+        let mut decoding = JoinSet::new();
+        decoding.spawn(decode_body(self.reading(window, body.media_type.as_deref())?, body, records, bar));
+        let (mut rows_out, tally) = self.transform.run(input).await?;
+        let options = stage::Options {
+            file_bytes_max: self.pipeline.stage.file_mib_max << 20,
+            row_group_rows: self.pipeline.stage.row_group_rows,
+            zstd_level: self.pipeline.stage.zstd_level,
+        };
+        let schema = self.pipeline.columns.arrow();
+        let mut writer = WindowWriter::new(schema, self.pipeline.epoch, options, &self.scratch)?;
+        let mut rows = 0;
+        let written: Result<()> = async {
+            while let Some(batch) = rows_out.next().await {
+                let batch = batch?;
+                rows += batch.num_rows() as u64;
+                writer.write(&batch)?;
+            }
+            Ok(())
+        }
+        .await;
+        // The decoder waits while nobody takes its batches: without the stream it knows to end.
+        drop(rows_out);
+        let decoded = match (decoding.join_next().await, written) {
+            // Of two errors one is the cause, and the other only heard of it.
+            (Some(Ok(Err(error))), _) if error.kind() != Kind::Interrupted => return Err(error),
+            (_, Err(error)) => return Err(error),
+            (Some(Ok(decoded)), Ok(())) => decoded?,
+            (Some(Err(_)) | None, Ok(())) => return Err(Error::failed("the decoder died")),
+        };
+        let counts = self.account(window, decoded.counts, rows, tally.duplicates())?;
+        let partitions = writer.publish(&self.store, folder).await?;
+        if !decoded.rejects.is_empty() {
+            let name = format!("{}/rejects/{}/{}.ndjson", self.pipeline.name, self.plan.run, window.key());
+            stage::rejects::write(&self.store, &name, window, &decoded.rejects).await?;
+        }
+        let staged: u64 = partitions.iter().map(|p| p.rows).sum();
+        tracing::info!(%window, records = counts.records, staged, "window staged");
+        Ok(Manifest { window, counts, partitions })
+    }
+
+    /// The load jobs of one intent. Failures go into the chain, and the next generation is tried.
+    async fn load(&self, chain: &mut Chain, manifest: &Manifest) -> Result<Vec<Loaded>> {
+        let (bigquery, destination) = self.warehouse.as_ref().expect("only called with a warehouse");
+        let mut loaded = Vec::with_capacity(manifest.partitions.len());
+        for staged in &manifest.partitions {
+            let mut tries = 0;
+            loop {
+                let generation = State::of(chain).failures(staged.partition);
+                let failure = match load::load(bigquery, destination, staged, generation).await? {
+                    Outcome::Loaded(done) => {
+                        let rows = done.output_rows;
+                        tracing::info!(partition = %staged.partition, rows, job_id = done.job_id, "partition loaded");
+                        loaded.push(done);
+                        break;
+                    }
+                    Outcome::Failed(failure) => failure,
+                };
+                tries += 1;
+                let reason = format!("{}: {}", failure.reason, failure.message);
+                chain
+                    .append(Event::Failed { partition: staged.partition, generation, reason: reason.clone() })
+                    .await?;
+                if !failure.transient || tries >= self.retry.attempts {
+                    return Err(Error::failed(format!("load job of partition `{}` failed: {reason}", staged.partition))
+                        .hint("nothing was changed in the table; the same command tries again with the staged files"));
+                }
+                tracing::warn!(partition = %staged.partition, generation, reason, "load job failed, trying the next generation");
+            }
+        }
+        Ok(loaded)
+    }
+
+    /// Fetches and decodes one window, keeping nothing.
+    async fn count(&self, window: Window) -> Result<WindowCounts> {
+        let body = self.source.open(window).await?;
+        let bar = self.progress.window(&window.to_string(), body.records);
+        let (records, mut input) = mpsc::channel(4);
+        let mut decoding = JoinSet::new();
+        decoding.spawn(decode_body(self.reading(window, body.media_type.as_deref())?, body, records, bar));
+        while input.recv().await.is_some() {}
+        match decoding.join_next().await {
+            Some(Ok(decoded)) => Ok(decoded?.counts),
+            _ => Err(Error::failed("the decoder died")),
+        }
+    }
+
+    fn reading(&self, window: Window, media_type: Option<&str>) -> Result<Reading> {
+        let format = match self.pipeline.format {
+            Some(format) => format,
+            None => format_of(media_type)?,
+        };
+        let settings = &self.pipeline;
+        let row_number = &settings.source.row_number_column;
+        let options = decode::Options {
+            record_path: settings.source.record_path.split('/').map(str::to_owned).collect(),
+            row_number_column: (!row_number.is_empty()).then(|| row_number.clone()),
+            batch_rows: settings.limits.batch_rows,
+            record_bytes_max: settings.limits.record_mib_max << 20,
+            depth_max: settings.limits.depth_max,
+            rejects_kept: settings.limits.rejects_kept,
+        };
+        Ok(Reading {
+            decoder: Decoder::new(format, &settings.columns, &options)?,
+            window,
+            time_index: settings.columns.index_of(&settings.time_column)?,
+            time_column: settings.time_column.clone(),
+            has_windows: self.source.has_windows(),
+        })
+    }
+
+    /// Adds up the window; records that went missing or came from nowhere end the run.
+    fn account(
+        &self,
+        window: Window,
+        decoded: WindowCounts,
+        staged: u64,
+        duplicates: Option<u64>,
+    ) -> Result<WindowCounts> {
+        let rows = decoded.records - decoded.rejects;
+        // Where the SQL cannot tell duplicates from other rows it leaves out, all count as duplicates.
+        let duplicates = duplicates.unwrap_or(rows.saturating_sub(staged));
+        let filtered = match self.pipeline.allow_filter {
+            true => rows.saturating_sub(staged + duplicates),
+            false => 0,
+        };
+        let counts = WindowCounts { staged, duplicates, filtered, ..decoded };
+        if counts.add_up() {
+            return Ok(counts);
+        }
+        let WindowCounts { records, rejects, .. } = counts;
+        Err(Error::new(
+            Kind::Mismatch,
+            format!(
+                "{window}: {records} records are not {staged} staged + {duplicates} duplicates + {rejects} rejects"
+            ),
+        )
+        .hint("if `stage.sql` leaves out rows on purpose, set `transform.allow_filter = true`"))
+    }
+}
+
+/// What a chain says of its window.
+struct State<'a> {
+    manifest: Option<&'a Manifest>,
+    loaded: Option<&'a [Loaded]>,
+    chain: &'a Chain,
+}
+
+impl<'a> State<'a> {
+    fn of(chain: &'a Chain) -> Self {
+        let mut state = State { manifest: None, loaded: None, chain };
+        for entry in chain.entries() {
+            match &entry.event {
+                Event::Intent(manifest) => state.manifest = state.manifest.or(Some(manifest)),
+                Event::Loaded { partitions } => state.loaded = Some(partitions),
+                Event::Failed { .. } => {}
+            }
+        }
+        state
+    }
+
+    /// How many jobs of a partition have failed: the generation of the next.
+    fn failures(&self, of: crate::partition::Partition) -> u32 {
+        let failed = |event: &Event| matches!(event, Event::Failed { partition, .. } if *partition == of);
+        let count = self.chain.entries().iter().filter(|entry| failed(&entry.event)).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+}
+
+/// One body being decoded.
+struct Reading {
+    decoder: Decoder,
+    window: Window,
+    time_index: usize,
+    time_column: String,
+    has_windows: bool,
+}
+
+struct Decoded {
+    counts: WindowCounts,
+    rejects: Vec<Reject>,
+}
+
+/// Decodes a body to its end and sends the batches on. Ends with an error unless the transfer, the
+/// document and, where the source gives one, the record count all say that it was whole.
+async fn decode_body(
+    mut reading: Reading,
+    mut body: Body,
+    records: mpsc::Sender<Result<RecordBatch>>,
+    bar: WindowProgress,
+) -> Result<Decoded> {
+    let mut counts = WindowCounts::default();
+    let mut rejects = Vec::new();
+    let mut shown = 0;
+    loop {
+        let chunk = body.stream.next().await.transpose();
+        let decoded = match chunk {
+            Ok(Some(bytes)) => {
+                counts.bytes += bytes.len() as u64;
+                reading.decoder.push(&bytes).map(|()| Some(bytes.len()))
+            }
+            Ok(None) => reading.decoder.finish().map(|()| None),
+            Err(error) => Err(error),
+        };
+        let bytes = match decoded {
+            Ok(bytes) => bytes,
+            Err(error) => return Err(spoil(&records, error).await),
+        };
+        let so_far = reading.decoder.counts().records;
+        bar.add(so_far - shown, bytes.unwrap_or(0) as u64);
+        shown = so_far;
+        rejects.extend(reading.decoder.take_rejects());
+        while let Some(batch) = reading.decoder.next_batch() {
+            let rows = batch.num_rows();
+            let inside = match reading.inside(batch) {
+                Ok(inside) => inside,
+                Err(error) => return Err(spoil(&records, error).await),
+            };
+            counts.outside += (rows - inside.num_rows()) as u64;
+            if inside.num_rows() > 0 && records.send(Ok(inside)).await.is_err() {
+                return Err(cancelled());
+            }
+        }
+        if bytes.is_none() {
+            break;
+        }
+    }
+    let decoded = reading.decoder.counts();
+    if let Some(promised) = body.records.filter(|promised| *promised != decoded.records) {
+        let error =
+            Error::failed(format!("the source promised {promised} records and sent {}", decoded.records))
+                .retryable();
+        return Err(spoil(&records, error).await);
+    }
+    counts.records = decoded.records - counts.outside;
+    counts.rejects = decoded.rejects;
+    bar.doing("sorting out duplicates and writing");
+    Ok(Decoded { counts, rejects })
+}
+
+fn cancelled() -> Error {
+    Error::new(Kind::Interrupted, "cancelled")
+}
+
+/// Ends the SQL with an error, so that a body that broke off is never taken for a short one.
+async fn spoil(records: &mpsc::Sender<Result<RecordBatch>>, error: Error) -> Error {
+    let _ = records.send(Err(cancelled())).await;
+    error
+}
+
+impl Reading {
+    /// The rows inside the window. A source with windows must send no others.
+    fn inside(&self, batch: RecordBatch) -> Result<RecordBatch> {
+        let times = batch.column(self.time_index).as_primitive::<Int64Type>();
+        let (Some(first), Some(last)) = (min(times), max(times)) else { return Ok(batch) };
+        if self.window.contains(first) && self.window.contains(last) {
+            return Ok(batch);
+        }
+        if self.has_windows {
+            let wrong = if self.window.contains(first) { last } else { first };
+            return Err(Error::failed(format!(
+                "the source was asked for seconds ({}, {}] and sent a record with `{}` {wrong}",
+                self.window.after, self.window.before, self.time_column
+            ))
+            .hint("check that `source.query` passes `{after}` and `{before}` as the source expects them"));
+        }
+        let inside: BooleanArray = times.values().iter().map(|t| Some(self.window.contains(*t))).collect();
+        filter_record_batch(&batch, &inside)
+            .map_err(|e| Error::failed("cannot leave out rows outside of the range").caused_by(e))
+    }
+}
+
+fn format_of(media_type: Option<&str>) -> Result<Format> {
+    let name = media_type.unwrap_or_default();
+    let name = name.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match name.as_str() {
+        "application/xml" | "text/xml" => Ok(Format::Xml),
+        "application/x-ndjson" | "application/jsonl" | "application/x-jsonlines" => Ok(Format::Ndjson),
+        "application/json" => Ok(Format::Json),
+        "text/csv" => Ok(Format::Csv),
+        other if other.ends_with("+xml") => Ok(Format::Xml),
+        _ => Err(Error::failed(format!("cannot tell the format of a body of type `{name}`"))
+            .hint("set `source.format` to xml, ndjson, json or csv")),
+    }
+}

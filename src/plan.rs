@@ -1,0 +1,128 @@
+//! What a backfill will do, decided before it starts, and the run that does it.
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::config::Pipeline;
+use crate::error::{Error, Kind, Result};
+use crate::partition::{SECONDS_PER_DAY, Window};
+use crate::stage::journal::sha256_hex;
+use crate::stage::{Created, Store};
+
+/// The windows of a backfill, under the id of its run.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Hash of all that decides the rows: the same backfill started twice meets itself.
+    pub run: String,
+    pub range: Window,
+    pub windows: Vec<Window>,
+    document: Vec<u8>,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    pipeline: &'a str,
+    range: Window,
+    window_seconds: i64,
+    identity_sha256: &'a str,
+    salt: &'a str,
+}
+
+impl Plan {
+    /// Cuts `range` into windows. `salt` makes a run of its own out of an otherwise equal one.
+    pub fn new(
+        pipeline: &Pipeline,
+        range: Window,
+        window_seconds: i64,
+        whole: bool,
+        salt: &str,
+    ) -> Result<Plan> {
+        if window_seconds <= 0 {
+            return Err(Error::usage("`--window` must be longer than nothing"));
+        }
+        if window_seconds % SECONDS_PER_DAY != 0 || !range.covers_whole_days() {
+            return Err(Error::usage(
+                "windows must cover whole days, since each replaces its day partitions",
+            )
+            .hint("use `--window 1d` (or 2d, 3d, …) and day numbers or dates for `--from` and `--to`"));
+        }
+        let source = &pipeline.source;
+        let identity = if source.identity.is_empty() { &source.url } else { &source.identity };
+        // Everything that changes which rows end up where; nothing that only changes how fast.
+        let identity = json!({
+            "version": 1,
+            "source": [identity, &source.query, &source.record_path, &source.row_number_column],
+            "format": pipeline.format.map(|f| f.to_string()),
+            "columns": &pipeline.columns,
+            "time": [&pipeline.time_column, &pipeline.epoch.to_string()],
+            "sql": &pipeline.stage_sql,
+            "stage": [pipeline.stage.file_mib_max, pipeline.stage.row_group_rows as u64],
+            "table": [&pipeline.warehouse.project, &pipeline.warehouse.dataset, &pipeline.warehouse.staging_table],
+        });
+        let identity_sha256 = sha256_hex(identity.to_string().as_bytes());
+        let document = Document {
+            pipeline: &pipeline.name,
+            range,
+            window_seconds,
+            identity_sha256: &identity_sha256,
+            salt,
+        };
+        let document = serde_json::to_vec_pretty(&document)
+            .map_err(|e| Error::failed("cannot write the plan").caused_by(e))?;
+        let run = sha256_hex(&document)[..16].to_owned();
+        // A source without windows brings everything at once: it is read once for the whole range.
+        let windows = if whole { vec![range] } else { range.split(window_seconds) };
+        Ok(Plan { run, range, windows, document })
+    }
+
+    /// The run's folder in the staging area.
+    pub fn folder(&self, pipeline: &Pipeline) -> String {
+        format!("{}/runs/{}", pipeline.name, self.run)
+    }
+
+    /// The folder of one window: its journal entries and staged files.
+    pub fn window_folder(&self, pipeline: &Pipeline, window: Window) -> String {
+        format!("{}/w/{}", self.folder(pipeline), window.key())
+    }
+
+    /// Writes `plan.json`, or finds that it is there and the same.
+    pub async fn record(&self, pipeline: &Pipeline, store: &Store) -> Result<()> {
+        let name = format!("{}/plan.json", self.folder(pipeline));
+        if store.create(&name, self.document.clone()).await? == Created::Exists {
+            let found = store.read(&name).await?;
+            if found.as_deref() != Some(&self.document) {
+                return Err(Error::new(Kind::Damaged, format!("`{name}` is not the plan it should be"))
+                    .hint("start over with `--new-run`"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(set: &[&str], range: Window, window_seconds: i64) -> Result<Plan> {
+        let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
+        let pipeline = Pipeline::resolve("flows", &set).expect("a pipeline");
+        Plan::new(&pipeline, range, window_seconds, false, "")
+    }
+
+    #[test]
+    fn the_same_backfill_is_the_same_run_and_any_change_of_meaning_is_another() {
+        let range = Window { after: 0, before: 3 * SECONDS_PER_DAY };
+        let run = |set: &[&str]| plan(set, range, SECONDS_PER_DAY).expect("a plan").run;
+        assert_eq!(run(&[]), run(&[]));
+        assert_eq!(run(&[]), run(&["limits.memory_mib=64", "source.gzip=false"]));
+        assert_ne!(run(&[]), run(&["warehouse.dataset=other"]));
+        assert_ne!(run(&[]), run(&["source.query.limit=5"]));
+    }
+
+    #[test]
+    fn parts_of_days_are_refused() {
+        assert!(plan(&[], Window { after: 0, before: 100 }, SECONDS_PER_DAY).is_err());
+        assert!(plan(&[], Window { after: 0, before: SECONDS_PER_DAY }, 3600).is_err());
+        assert!(plan(&[], Window { after: 0, before: SECONDS_PER_DAY }, 0).is_err());
+    }
+}

@@ -1,0 +1,100 @@
+//! Production rebuilt from staging: the latest record per key of the last days, in one atomic step.
+
+use chrono::{Days, NaiveDate};
+use serde::Serialize;
+
+use crate::bigquery::{BigQuery, QueryJob, TableId};
+use crate::config::Pipeline;
+use crate::error::{Error, Kind, Result};
+use crate::stage::journal::sha256_hex;
+
+/// What a promote did.
+#[derive(Debug, Serialize)]
+pub struct Promoted {
+    pub table: String,
+    pub first_day: NaiveDate,
+    pub last_day: NaiveDate,
+    pub rows: u64,
+    pub bytes_processed: u64,
+    pub job_id: String,
+}
+
+/// Rebuilds production from the `days` days up to `as_of`, or up to the newest loaded partition.
+pub async fn promote(
+    pipeline: &Pipeline,
+    bigquery: &BigQuery,
+    days: u32,
+    as_of: Option<NaiveDate>,
+) -> Result<Promoted> {
+    let warehouse = &pipeline.warehouse;
+    let staging = TableId::new(&warehouse.project, &warehouse.dataset, &warehouse.staging_table);
+    let production = TableId::new(&warehouse.project, &warehouse.dataset, &warehouse.table);
+    let Some(staged) = bigquery.table(&staging).await? else {
+        return Err(Error::usage(format!("there is no table `{staging}`"))
+            .hint(format!("load something first: `api2bq backfill {} --from 1 --to 3`", pipeline.name)));
+    };
+    let last_day = match as_of {
+        Some(day) => day,
+        None => newest_partition(bigquery, pipeline, &staging).await?,
+    };
+    let back = Days::new(u64::from(days.saturating_sub(1)));
+    let first_day = last_day
+        .checked_sub_days(back)
+        .ok_or_else(|| Error::usage(format!("{days} days before `{last_day}` is no date")))?;
+    // The same SQL over the same staging into the same production is the same job; any change in
+    // one of them is another. An equal job that is sent twice, after a lost answer, runs once.
+    let before = bigquery.table(&production).await?;
+    let before = before.map(|table| (table.etag, table.last_modified_ms));
+    let identity = format!(
+        "{}\n{first_day}\n{last_day}\n{:?}\n{before:?}",
+        pipeline.promote_sql,
+        (&staged.etag, &staged.last_modified_ms)
+    );
+    let partition = last_day.format("%Y%m%d");
+    let job_id =
+        format!("api2bq_{}_promote_{partition}_{}", pipeline.name, &sha256_hex(identity.as_bytes())[..20]);
+    let job = QueryJob {
+        id: &job_id,
+        sql: &pipeline.promote_sql,
+        dataset: &warehouse.dataset,
+        destination: &production,
+        timestamps: vec![
+            ("first_day", format!("{first_day} 00:00:00 UTC")),
+            ("last_day", format!("{last_day} 00:00:00 UTC")),
+        ],
+    };
+    let done = bigquery.query_into(&job).await?.map_err(|failure| {
+        Error::failed(format!("promote failed: {}: {}", failure.reason, failure.message))
+            .hint(format!("`{production}` is as it was; promote again once the cause is gone"))
+    })?;
+    let rows = bigquery.table(&production).await?.map_or(0, |table| table.rows);
+    tracing::info!(table = %production, rows, %first_day, %last_day, "table promoted");
+    Ok(Promoted {
+        table: production.to_string(),
+        first_day,
+        last_day,
+        rows,
+        bytes_processed: done.bytes_processed,
+        job_id,
+    })
+}
+
+async fn newest_partition(bigquery: &BigQuery, pipeline: &Pipeline, staging: &TableId) -> Result<NaiveDate> {
+    // Asks only for the pseudo column: BigQuery reads no data for it.
+    let sql = format!(
+        "SELECT DATE(MAX(_PARTITIONTIME)) AS newest FROM `{}` WHERE _PARTITIONTIME >= TIMESTAMP '0001-01-01 00:00:00 UTC'",
+        staging.table
+    );
+    let answer = bigquery.query(&pipeline.warehouse.dataset, &sql).await?;
+    let newest = answer.rows.first().and_then(|row| row.first()?.as_deref());
+    let Some(newest) = newest else {
+        return Err(Error::usage(format!("`{staging}` has no partitions yet"))
+            .hint(format!("load something first: `api2bq backfill {} --from 1 --to 3`", pipeline.name)));
+    };
+    newest.parse().map_err(|_| {
+        Error::new(
+            Kind::Failed,
+            format!("BigQuery names `{newest}` as the newest partition, which is no date"),
+        )
+    })
+}
