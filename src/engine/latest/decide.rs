@@ -11,7 +11,7 @@ use datafusion::common::hash_utils::{RandomState, with_hashes};
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::physical_expr::PhysicalSortExpr;
 use datafusion::physical_plan::PhysicalExpr;
-use datafusion::physical_plan::metrics::Count;
+use datafusion::physical_plan::metrics::{Count, Time};
 
 use super::Limits;
 use super::spool::{Columns, Spooled};
@@ -63,6 +63,7 @@ pub(super) struct Decision<'a> {
     pub(super) comparison: Comparison,
     pub(super) limits: Limits,
     pub(super) passes: Count,
+    pub(super) time: Time,
     /// For candidates and winners; an empty one per purpose is split off.
     pub(super) memory: MemoryReservation,
 }
@@ -101,8 +102,9 @@ impl Decision<'_> {
             let mut repeated = Repeated::new(slots, Share { of: shares, share });
             self.passes.add(1);
             let mut scan = self.spool.scan(Columns::Hot);
-            while let Some(batch) = scan.next().await {
-                repeated.see(&self.comparison.keys(&batch?)?)?;
+            while let Some(batch) = scan.next().await? {
+                let _timer = self.time.timer();
+                repeated.see(&self.comparison.keys(&batch)?)?;
             }
             if repeated.any {
                 self.settle(&Candidates::Repeated(repeated), marks).await?;
@@ -131,8 +133,8 @@ impl Decision<'_> {
         let mut picked = Vec::new();
         let mut row = 0;
         let mut scan = self.spool.scan(Columns::Hot);
-        while let Some(batch) = scan.next().await {
-            let batch = batch?;
+        while let Some(batch) = scan.next().await? {
+            let _timer = self.time.timer();
             let keys = self.comparison.keys(&batch)?;
             picked.clear();
             candidates.pick(&keys, &mut picked)?;

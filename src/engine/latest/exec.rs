@@ -162,6 +162,10 @@ impl ExecutionPlan for LatestPerKeyExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let partitions = self.input.output_partitioning().partition_count();
+        if partitions != 1 {
+            return internal_err!("LatestPerKeyExec needs all rows in one partition, not {partitions}");
+        }
         let (hot, comparison) = self.comparison()?;
         let work = Work {
             input: self.input.execute(partition, Arc::clone(&context))?,
@@ -204,12 +208,15 @@ impl Work {
         let memory = MemoryConsumer::new("LatestPerKey keys")
             .with_can_spill(true)
             .register(self.context.memory_pool());
+        let time = self.output.elapsed_compute().clone();
         let mut watch = Watch::new(self.first_key, self.limits, memory.new_empty());
         let mut spool =
             Spool::new(self.input.schema(), self.hot, self.limits, &self.context, self.spilled_bytes);
         while let Some(batch) = self.input.next().await {
             let batch = batch?;
+            let timer = time.timer();
             watch.see(&batch)?;
+            timer.done();
             spool.push(batch).await?;
         }
         // The input's buffers and threads are of no use any more.
@@ -221,6 +228,7 @@ impl Work {
             comparison: self.comparison,
             limits: self.limits,
             passes: self.passes,
+            time,
             memory,
         };
         let stale = decision.run(watch.finish()).await?;
@@ -252,8 +260,7 @@ struct Emit {
 
 impl Emit {
     async fn next(&mut self) -> Result<Option<RecordBatch>> {
-        while let Some(batch) = self.scan.next().await {
-            let batch = batch?;
+        while let Some(batch) = self.scan.next().await? {
             let first_row = self.row;
             self.row += batch.num_rows();
             let (batch, stale) = match &self.stale {

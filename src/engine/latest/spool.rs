@@ -4,14 +4,14 @@
 //! only the former. Files are written and read on threads of their own, one step ahead.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter};
+use std::io::{BufReader, BufWriter, Write};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
-use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
+use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err};
 use datafusion::execution::TaskContext;
 use datafusion::execution::disk_manager::DiskManager;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
@@ -60,16 +60,16 @@ impl Spool {
         context: &TaskContext,
         spilled_bytes: Count,
     ) -> Self {
-        let consumer = |name| MemoryConsumer::new(name).with_can_spill(true).register(context.memory_pool());
+        let pool = context.memory_pool();
         Spool {
             split: Split::new(&schema, hot),
             schema,
             limits,
             rows: 0,
             held: Vec::new(),
-            held_bytes: consumer("LatestPerKey spool"),
+            held_bytes: MemoryConsumer::new("LatestPerKey spool").with_can_spill(true).register(pool),
             chunk: Vec::new(),
-            chunk_bytes: consumer("LatestPerKey chunk"),
+            chunk_bytes: MemoryConsumer::new("LatestPerKey chunk").register(pool),
             writing: None,
             disk: Arc::clone(&context.runtime_env().disk_manager),
             spilled_bytes,
@@ -99,7 +99,10 @@ impl Spool {
             self.write_chunk().await?;
         }
         let files = match self.written().await? {
-            Some(pair) => Some(spawn_blocking(|| pair.finish()).await.map_err(thread_lost)??),
+            Some(pair) => {
+                let spilled = self.spilled_bytes.clone();
+                Some(spawn_blocking(move || pair.finish(&spilled)).await.map_err(thread_lost)??)
+            }
             None => None,
         };
         let Spool { schema, split, rows, held, held_bytes, .. } = self;
@@ -163,7 +166,7 @@ impl Spooled {
             });
         }
         let hot = (columns == Columns::Hot).then(|| self.split.hot.clone());
-        Scan { held: self.held.clone().into_iter(), hot, disk: receiver }
+        Scan { held: self.held.clone().into_iter(), hot, disk: receiver, missing: self.rows }
     }
 }
 
@@ -172,17 +175,28 @@ pub(super) struct Scan {
     held: std::vec::IntoIter<RecordBatch>,
     hot: Option<Vec<usize>>,
     disk: mpsc::Receiver<Result<RecordBatch>>,
+    /// Rows that are still to come.
+    missing: usize,
 }
 
 impl Scan {
-    pub(super) async fn next(&mut self) -> Option<Result<RecordBatch>> {
-        match self.held.next() {
-            Some(batch) => Some(match &self.hot {
-                Some(hot) => batch.project(hot).map_err(Into::into),
-                None => Ok(batch),
-            }),
-            None => self.disk.recv().await,
-        }
+    pub(super) async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        let batch = match self.held.next() {
+            Some(batch) => match &self.hot {
+                Some(hot) => batch.project(hot)?,
+                None => batch,
+            },
+            None => match self.disk.recv().await {
+                Some(batch) => batch?,
+                // A thread that panics closes its channel as one does that is done.
+                None if self.missing > 0 => {
+                    return exec_err!("the spool ended {} rows early", self.missing);
+                }
+                None => return Ok(None),
+            },
+        };
+        self.missing -= batch.num_rows();
+        Ok(Some(batch))
     }
 }
 
@@ -234,20 +248,25 @@ impl Pair {
             self.hot.0.write(&batch.project(&split.hot)?)?;
             self.cold.0.write(&batch.project(&split.cold)?)?;
         }
-        let size = self.hot.1.size().unwrap_or(0) + self.cold.1.size().unwrap_or(0);
-        spilled.add((size - self.counted) as usize);
-        self.counted = size;
+        self.count(spilled);
         Ok(self)
     }
 
+    fn count(&mut self, spilled: &Count) {
+        let size = self.hot.1.size().unwrap_or(0) + self.cold.1.size().unwrap_or(0);
+        spilled.add((size - self.counted) as usize);
+        self.counted = size;
+    }
+
     /// The hot and the cold file.
-    fn finish(self) -> Result<(Arc<dyn SpillFile>, Arc<dyn SpillFile>)> {
-        let finish = |(writer, file): (Writer, Arc<dyn SpillFile>)| -> Result<_> {
-            let buffer = writer.into_inner()?;
-            buffer.into_inner().map_err(|e| DataFusionError::IoError(e.into_error()))?.finish()?;
-            Ok(file)
-        };
-        Ok((finish(self.hot)?, finish(self.cold)?))
+    fn finish(mut self, spilled: &Count) -> Result<(Arc<dyn SpillFile>, Arc<dyn SpillFile>)> {
+        for writer in [&mut self.hot.0, &mut self.cold.0] {
+            writer.finish()?;
+            writer.get_mut().flush().map_err(DataFusionError::IoError)?;
+            writer.get_mut().get_mut().finish()?;
+        }
+        self.count(spilled);
+        Ok((self.hot.1, self.cold.1))
     }
 }
 

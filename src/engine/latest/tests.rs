@@ -299,6 +299,46 @@ async fn columns_nobody_reads_are_pruned_below_the_operator() {
 }
 
 #[tokio::test]
+async fn columns_of_every_kind_come_back_from_the_files() {
+    let sql = "SELECT arrow_cast(b, 'Dictionary(Int32, Utf8)') AS d, named_struct('s', s, 'x', x) AS st,
+            [s, b, NULL] AS li, arrow_cast(x, 'Decimal128(20, 3)') AS de, x > 0 AS bo, NULL AS nu,
+            arrow_cast(seq, 'Timestamp(Microsecond, Some(\"UTC\"))') AS ts, arrow_cast(s, 'BinaryView') AS bi, seq
+        FROM t";
+    let data = batches(Shape { rows: 3000, batch_rows: 300, keys: 2500, nulls: true }, 11);
+    for window in [
+        "PARTITION BY d, de ORDER BY seq",
+        "PARTITION BY ts ORDER BY de DESC, seq",
+        "PARTITION BY bo, 1 ORDER BY d, seq",
+    ] {
+        let latest = format!("SELECT * FROM ({sql}) QUALIFY ROW_NUMBER() OVER ({window}) = 1");
+        let (ours, plain) = (session(TINY), session(TINY));
+        assert!(plain.remove_optimizer_rule(RULE));
+        let (plan, fast) = run(&ours, &data, &latest).await;
+        let (_, slow) = run(&plain, &data, &format!("{latest} ORDER BY seq")).await;
+        assert!(effort(&plan).1 > 0);
+        assert_eq!(text(&fast), text(&slow), "{window}");
+    }
+}
+
+#[tokio::test]
+async fn one_key_for_all_rows_and_no_column_but_the_key() {
+    let data = batches(Shape { rows: 3000, batch_rows: 300, keys: 2500, nulls: true }, 12);
+    for limits in [TINY, Limits::default()] {
+        let ctx = session(limits);
+        let sql =
+            "SELECT count(*) AS n FROM (SELECT 1 FROM t QUALIFY ROW_NUMBER() OVER (PARTITION BY 1) = 1)";
+        let (_, one) = run(&ctx, &data, sql).await;
+        assert!(text(&one).contains("| 1 |"), "{}", text(&one));
+        let sql =
+            "SELECT count(*) AS n FROM (SELECT a FROM t QUALIFY ROW_NUMBER() OVER (PARTITION BY a) = 1)";
+        let (plan, some) = run(&ctx, &data, sql).await;
+        let (_, distinct) = run(&ctx, &data, "SELECT count(*) AS n FROM (SELECT DISTINCT a FROM t)").await;
+        assert!(find(&plan).is_some());
+        assert_eq!(text(&some), text(&distinct));
+    }
+}
+
+#[tokio::test]
 async fn slices_of_a_large_batch_count_with_their_own_size() {
     let whole = batches(Shape { rows: 5000, batch_rows: 1, keys: 3, nulls: false }, 1);
     let whole = arrow::compute::concat_batches(&schema(), &whole).unwrap();
