@@ -1,5 +1,7 @@
 //! The only place where a DataFusion session is built.
 
+pub mod latest;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -68,12 +70,13 @@ impl Engine {
             .with_information_schema(false)
     }
 
-    /// A builder with DataFusion's own functions and rules, to which a caller may add.
+    /// A builder with DataFusion's own functions and rules and [`latest`], to which a caller may add.
     pub fn state_builder(&self, config: SessionConfig) -> SessionStateBuilder {
-        SessionStateBuilder::new()
+        let builder = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(Arc::clone(&self.runtime))
-            .with_default_features()
+            .with_default_features();
+        latest::install(builder, latest::Limits::default())
     }
 
     /// A session with DataFusion's own SQL.
