@@ -103,7 +103,8 @@ impl Plan {
         // An hour of flows is many times what any one second repeats.
         let first_repeat = (minutes[60] + 8).min(rows);
         let share = flows.duplicates.clamp(0.0, 0.5) * rows as f64 / (rows - first_repeat).max(1) as f64;
-        let repeats = (share.min(0.75) * (1u64 << 32) as f64) as u64;
+        // NaN ends as 0.
+        let repeats = (share.clamp(0.0, 0.75) * (1u64 << 32) as f64) as u64;
         Plan { seed, minutes, first_repeat, repeats }
     }
 

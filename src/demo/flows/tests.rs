@@ -69,6 +69,14 @@ fn the_same_four_values_give_the_same_bytes_and_another_seed_does_not() {
 }
 
 #[test]
+fn values_out_of_range_are_brought_into_it() {
+    for flows in [flows(100, 0, f64::NAN), flows(100, u32::MAX, -1.0), flows(100, 1, 9.0)] {
+        assert_eq!(text_of(&flows, 0, u64::MAX).lines().count(), 100);
+    }
+    assert_eq!(flows(u64::MAX, 37, 0.5).count(0, u64::MAX), ROWS_MAX);
+}
+
+#[test]
 fn a_limit_takes_the_first_records() {
     let flows = flows(1000, 1, 0.1);
     let all = text_of(&flows, 0, DAY);
