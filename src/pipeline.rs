@@ -107,17 +107,28 @@ impl Backfill {
     /// One window to its end, from wherever an earlier attempt left it.
     async fn window(&self, window: Window) -> Result<WindowReceipt> {
         if self.until == Until::Decode {
-            let counts = self.retry.run(&window.to_string(), async |_| self.count(window).await).await?;
-            return Ok(WindowReceipt::decoded(window, counts));
+            let mut tries = self.retry.tries(window.to_string());
+            loop {
+                match self.count(window).await {
+                    Ok(counts) => return Ok(WindowReceipt::decoded(window, counts)),
+                    Err(error) => tries.wait_or(error).await?,
+                }
+            }
         }
         let folder = self.plan.window_folder(&self.pipeline, window);
         let mut chain = Chain::read(&self.store, folder.clone()).await?;
+        let mut tries = self.retry.tries(window.to_string());
         let mut resumed = true;
         loop {
             let state = State::of(&chain);
             let Some(manifest) = state.manifest else {
-                let what = window.to_string();
-                let manifest = self.retry.run(&what, async |_| self.stage(window, &folder).await).await?;
+                let manifest = match self.stage(window, &folder).await {
+                    Ok(manifest) => manifest,
+                    Err(error) => {
+                        tries.wait_or(error).await?;
+                        continue;
+                    }
+                };
                 // The commit point. If somebody else's entry is there, theirs is what will be loaded.
                 if let Appended::Ours = chain.append(Event::Intent(manifest)).await? {
                     resumed = false;

@@ -41,24 +41,35 @@ impl Policy {
         Some(doubled.min(self.wait_max).mul_f64(1.0 + fastrand::f64() / 2.0))
     }
 
-    /// Runs `attempt` until it succeeds, fails for good, or the attempts are used up.
-    pub async fn run<T>(&self, what: &str, mut attempt: impl AsyncFnMut(u32) -> Result<T>) -> Result<T> {
-        let mut number = 1;
-        loop {
-            let error = match attempt(number).await {
-                Ok(value) => return Ok(value),
-                Err(error) => error,
-            };
-            let Some(wait) = self.wait_before(number + 1, &error) else {
-                let error =
-                    if number > 1 { error.context(format!("after {number} attempts")) } else { error };
-                return Err(error);
-            };
-            number += 1;
-            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-            tracing::warn!(what, attempt = number, wait_ms, %error, "trying again");
-            Clock.sleep(wait).await;
-        }
+    /// Starts counting the attempts at `what`.
+    pub fn tries(&self, what: impl Into<String>) -> Tries {
+        Tries { policy: *self, what: what.into(), attempt: 1 }
+    }
+}
+
+/// The attempts at one thing: `Err(error) => tries.wait_or(error).await?` in a loop.
+///
+/// # Why not a function that takes a closure?
+/// An async closure that borrows cannot yet be proven `Send`, and the windows of a run are tasks.
+#[derive(Debug)]
+pub struct Tries {
+    policy: Policy,
+    what: String,
+    attempt: u32,
+}
+
+impl Tries {
+    /// Waits until it is time for the next attempt, or gives the error back when there is none.
+    pub async fn wait_or(&mut self, error: Error) -> Result<()> {
+        let Some(wait) = self.policy.wait_before(self.attempt + 1, &error) else {
+            let attempts = self.attempt;
+            return Err(if attempts > 1 { error.context(format!("after {attempts} attempts")) } else { error });
+        };
+        self.attempt += 1;
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        tracing::warn!(what = self.what, attempt = self.attempt, wait_ms, %error, "trying again");
+        Clock.sleep(wait).await;
+        Ok(())
     }
 }
 
@@ -104,16 +115,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_attempt_that_succeeds_later_is_enough() {
+    async fn attempts_are_counted_and_end_with_the_error() {
         let quick = Policy { first_wait: Duration::from_millis(1), ..Policy::default() };
-        let done = quick
-            .run(
-                "test",
-                async |number| {
-                    if number < 3 { Err(Error::failed("reset").retryable()) } else { Ok(number) }
-                },
-            )
-            .await;
-        assert_eq!(done.expect("the third attempt succeeds"), 3);
+        let mut tries = quick.tries("test");
+        for _ in 0..5 {
+            tries.wait_or(Error::failed("reset").retryable()).await.expect("another attempt");
+        }
+        let last = tries.wait_or(Error::failed("reset").retryable()).await.expect_err("the sixth is the last");
+        assert_eq!(last.to_string(), "after 6 attempts: reset");
+        let mut tries = quick.tries("test");
+        assert!(tries.wait_or(Error::failed("404")).await.is_err());
     }
 }

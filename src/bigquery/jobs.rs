@@ -117,8 +117,13 @@ impl BigQuery {
         let what = format!("job `{id}`");
         // Every answer but a plain refusal leads to the same question: is the job there? A lost
         // answer may mean it is, and a 409 says so without saying how it ended.
-        let inserted =
-            self.options.retry.run(&what, async |_| self.insert_or_find(id, &what, &document).await).await?;
+        let mut tries = self.options.retry.tries(&what);
+        let inserted = loop {
+            match self.insert_or_find(id, &what, &document).await {
+                Ok(inserted) => break inserted,
+                Err(error) => tries.wait_or(error).await?,
+            }
+        };
         let (mut job, adopted) = match inserted {
             Ok(found) => found,
             Err(failure) => return Ok(Err(failure)),

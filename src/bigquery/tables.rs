@@ -72,9 +72,7 @@ impl BigQuery {
         let what = format!("table `{id}`");
         let decorated = id.decorated();
         let got = self
-            .crate_call(&what, async || {
-                self.client.table().get(&id.project, &id.dataset, &decorated, None).await
-            })
+            .crate_call(&what, || self.client.table().get(&id.project, &id.dataset, &decorated, None))
             .await?;
         match got {
             Ok(table) => Ok(Some(info(&table))),
@@ -87,18 +85,14 @@ impl BigQuery {
     pub async fn ensure_dataset(&self, dataset: &str) -> Result<()> {
         let project = self.project();
         let what = format!("dataset `{project}.{dataset}`");
-        let got = self.crate_call(&what, async || self.client.dataset().get(project, dataset).await).await?;
+        let got = self.crate_call(&what, || self.client.dataset().get(project, dataset)).await?;
         match got {
             Ok(_) => return Ok(()),
             Err(refusal) if refusal.status == 404 => {}
             Err(refusal) => return Err(refusal.into_error(&what)),
         }
-        let created = self
-            .crate_call(&what, async || {
-                let document = Dataset::new(project, dataset).location(&self.options.location);
-                self.client.dataset().create(document).await
-            })
-            .await?;
+        let document = || Dataset::new(project, dataset).location(&self.options.location);
+        let created = self.crate_call(&what, || self.client.dataset().create(document())).await?;
         match created {
             // 409: somebody else, or our own call whose answer was lost.
             Err(refusal) if refusal.status != 409 => Err(refusal.into_error(&what)),
@@ -117,14 +111,12 @@ impl BigQuery {
             return agree(id, &found, columns);
         }
         let what = format!("table `{id}`");
-        let created = self
-            .crate_call(&what, async || {
-                let table = Table::new(&id.project, &id.dataset, &id.table, table_schema(columns))
-                    .time_partitioning(TimePartitioning::per_day())
-                    .require_partition_filter(true);
-                self.client.table().create(table).await
-            })
-            .await?;
+        let document = || {
+            Table::new(&id.project, &id.dataset, &id.table, table_schema(columns))
+                .time_partitioning(TimePartitioning::per_day())
+                .require_partition_filter(true)
+        };
+        let created = self.crate_call(&what, || self.client.table().create(document())).await?;
         match created {
             Ok(_) => {
                 tracing::info!(table = %id, "table created");
@@ -139,21 +131,20 @@ impl BigQuery {
     }
 
     /// A call through the crate, repeated on weather.
-    async fn crate_call<T>(
-        &self,
-        what: &str,
-        call: impl AsyncFn() -> Result<T, BQError>,
-    ) -> Result<Result<T, Refusal>> {
-        self.options
-            .retry
-            .run(what, async |_| match call().await {
-                Ok(value) => Ok(Ok(value)),
+    async fn crate_call<T, F>(&self, what: &str, call: impl Fn() -> F) -> Result<Result<T, Refusal>>
+    where
+        F: Future<Output = Result<T, BQError>> + Send,
+    {
+        let mut tries = self.options.retry.tries(what);
+        loop {
+            match call().await {
+                Ok(value) => return Ok(Ok(value)),
                 Err(error) => match refusal(error)? {
-                    refusal if refusal.is_retryable() => Err(refusal.into_error(what)),
-                    refusal => Ok(Err(refusal)),
+                    refusal if refusal.is_retryable() => tries.wait_or(refusal.into_error(what)).await?,
+                    refusal => return Ok(Err(refusal)),
                 },
-            })
-            .await
+            }
+        }
     }
 }
 

@@ -113,13 +113,13 @@ impl BigQuery {
         query: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Result<Value, Refusal>> {
-        self.options
-            .retry
-            .run(what, async |_| match self.call(method.clone(), path, query, body).await? {
-                Err(refusal) if refusal.is_retryable() => Err(refusal.into_error(what)),
-                answer => Ok(answer),
-            })
-            .await
+        let mut tries = self.options.retry.tries(what);
+        loop {
+            match self.call(method.clone(), path, query, body).await? {
+                Err(refusal) if refusal.is_retryable() => tries.wait_or(refusal.into_error(what)).await?,
+                answer => return Ok(answer),
+            }
+        }
     }
 
     fn no_answer(&self, error: reqwest::Error) -> Refusal {
