@@ -63,7 +63,11 @@ impl Tries {
     pub async fn wait_or(&mut self, error: Error) -> Result<()> {
         let Some(wait) = self.policy.wait_before(self.attempt + 1, &error) else {
             let attempts = self.attempt;
-            return Err(if attempts > 1 { error.context(format!("after {attempts} attempts")) } else { error });
+            return Err(if attempts > 1 {
+                error.context(format!("after {attempts} attempts"))
+            } else {
+                error
+            });
         };
         self.attempt += 1;
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -121,7 +125,8 @@ mod tests {
         for _ in 0..5 {
             tries.wait_or(Error::failed("reset").retryable()).await.expect("another attempt");
         }
-        let last = tries.wait_or(Error::failed("reset").retryable()).await.expect_err("the sixth is the last");
+        let last =
+            tries.wait_or(Error::failed("reset").retryable()).await.expect_err("the sixth is the last");
         assert_eq!(last.to_string(), "after 6 attempts: reset");
         let mut tries = quick.tries("test");
         assert!(tries.wait_or(Error::failed("404")).await.is_err());

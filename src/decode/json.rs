@@ -243,8 +243,7 @@ impl JsonSyntax {
         }
         self.offset += bytes.len() as u64;
         if self.pending.len() > self.record_bytes_max {
-            let reason = format!("an object exceeds {} bytes", self.record_bytes_max);
-            return Err(not_well_formed(&reason, self.offset - self.pending.len() as u64));
+            return Err(self.too_long(self.offset - self.pending.len() as u64));
         }
         Ok(())
     }
@@ -278,12 +277,20 @@ impl JsonSyntax {
         Ok(())
     }
 
+    fn too_long(&self, offset: u64) -> Error {
+        not_well_formed(&format!("an object exceeds {} bytes", self.record_bytes_max), offset)
+    }
+
     fn open(&mut self, next: Layout) -> Layout {
         self.scan = Scan { depth: 1, ..Scan::default() };
         next
     }
 
     fn end_of_object(&mut self, tail: &[u8], end: u64, rows: &mut Rows) -> Result<()> {
+        let bytes = self.pending.len() + tail.len();
+        if bytes > self.record_bytes_max {
+            return Err(self.too_long(end - bytes as u64));
+        }
         rows.begin();
         if self.pending.is_empty() {
             self.object.read(tail, rows);

@@ -106,8 +106,7 @@ impl XmlSyntax {
         self.buffer.drain(..at);
         self.base += at as u64;
         if self.buffer.len() > self.record_bytes_max {
-            let reason = format!("a record or tag exceeds {} bytes", self.record_bytes_max);
-            return Err(not_well_formed(&reason, self.base));
+            return Err(too_long(self.record_bytes_max, self.base));
         }
         self.wanted = self.buffer.len() * 2;
         Ok(())
@@ -116,39 +115,44 @@ impl XmlSyntax {
     /// Reads events from `at` on, up to the end of the next record at most.
     fn step(&mut self, at: usize, rows: &mut Rows, last: bool) -> Result<Step> {
         let bytes = &self.buffer[at..];
-        let mut reader = Reader::from_reader(bytes);
-        // Elements above the records were opened by an earlier reader; `Place` checks their names.
-        reader.config_mut().allow_unmatched_ends = true;
+        let mut events = Events::new(bytes);
         let mut done = 0;
         loop {
             let base = self.base + (at + done) as u64;
-            let event = match reader.read_event() {
+            let event = match events.next() {
                 Ok(event) => event,
                 Err(error) => {
-                    let cut = !last && cut_short(&error, bytes, done, &reader);
+                    let cut = !last && cut_short(&error, done, &events);
                     return if cut { Ok(taken(done)) } else { Err(describe(&error, base, last)) };
                 }
             };
-            let end = position(&reader);
-            match event {
-                Event::Eof => return Ok(taken(done)),
-                Event::Start(tag) if self.place.expects_record(&tag, &self.record_path) => {
+            let record = match &event {
+                Event::Start(tag) if self.place.expects_record(tag, &self.record_path) => {
                     rows.begin();
                     let record = Record { fields: &self.fields, depth_max: self.depth_max, base, last };
-                    if !record.read(&mut reader, bytes, rows)? {
+                    if !record.read(&mut events, rows)? {
                         return Ok(taken(done));
                     }
-                    let end = position(&reader);
-                    rows.end(base, &bytes[done..end])?;
-                    self.place.records += 1;
-                    return Ok(Step::Taken(end));
+                    true
                 }
-                Event::Empty(tag) if self.place.expects_record(&tag, &self.record_path) => {
+                Event::Empty(tag) if self.place.expects_record(tag, &self.record_path) => {
                     rows.begin();
-                    rows.end(base, &bytes[done..end])?;
-                    self.place.records += 1;
-                    return Ok(Step::Taken(end));
+                    true
                 }
+                _ => false,
+            };
+            let end = events.position();
+            // Text between records may be as long as it likes: it is not kept.
+            if end - done > self.record_bytes_max && !matches!(event, Event::Text(_)) {
+                return Err(too_long(self.record_bytes_max, base));
+            }
+            if record {
+                self.place.records += 1;
+                rows.end(base, &bytes[done..end])?;
+                return Ok(Step::Taken(end));
+            }
+            match event {
+                Event::Eof => return Ok(taken(done)),
                 Event::Start(tag) => self.place.open(&tag, base, self.depth_max, &self.record_path)?,
                 Event::Empty(tag) => {
                     self.place.open(&tag, base, self.depth_max, &self.record_path)?;
@@ -178,8 +182,40 @@ fn taken(bytes: usize) -> Step {
     if bytes == 0 { Step::Incomplete } else { Step::Taken(bytes) }
 }
 
-fn position(reader: &Reader<&[u8]>) -> usize {
-    usize::try_from(reader.buffer_position()).expect("a slice is shorter than the address space")
+fn too_long(bytes_max: usize, offset: u64) -> Error {
+    not_well_formed(&format!("a record, tag or comment exceeds {bytes_max} bytes"), offset)
+}
+
+/// quick-xml over the bytes at hand, able to go on after text that is no UTF-8.
+struct Events<'b> {
+    reader: Reader<&'b [u8]>,
+    bytes: &'b [u8],
+    /// Where `reader` starts in `bytes`.
+    start: usize,
+}
+
+impl<'b> Events<'b> {
+    fn new(bytes: &'b [u8]) -> Self {
+        let mut reader = Reader::from_reader(bytes);
+        // Elements above the records were opened by an earlier reader; `Place` checks their names.
+        reader.config_mut().allow_unmatched_ends = true;
+        Events { reader, bytes, start: 0 }
+    }
+
+    fn next(&mut self) -> std::result::Result<Event<'b>, XmlError> {
+        self.reader.read_event()
+    }
+
+    fn position(&self) -> usize {
+        let read = usize::try_from(self.reader.buffer_position());
+        self.start + read.expect("a slice is shorter than the address space")
+    }
+
+    /// Takes up the tokens after an error that quick-xml itself stops at.
+    fn go_on(&mut self) {
+        let start = self.position();
+        *self = Events { start, bytes: self.bytes, ..Events::new(&self.bytes[start..]) };
+    }
 }
 
 impl Place {
@@ -232,22 +268,23 @@ struct Record<'a> {
 
 impl Record<'_> {
     /// False when the bytes end before the record does.
-    fn read(&self, reader: &mut Reader<&[u8]>, bytes: &[u8], rows: &mut Rows) -> Result<bool> {
+    fn read(&self, events: &mut Events<'_>, rows: &mut Rows) -> Result<bool> {
         let mut depth = 0;
         let mut field = None;
         // Fields come in the same order nearly always: look where the last one was found plus one.
         let mut guess = 0;
         loop {
-            let before = position(reader);
-            let event = match reader.read_event() {
+            let before = events.position();
+            let event = match events.next() {
                 Ok(event) => event,
                 Err(error) => {
-                    if !self.last && cut_short(&error, bytes, before, reader) {
+                    if !self.last && cut_short(&error, before, events) {
                         return Ok(false);
                     }
                     // Text that is no UTF-8 ends at the next tag, so the tokeniser is in step.
-                    if matches!(error, XmlError::Encoding(_)) && bytes.get(before) != Some(&b'<') {
+                    if matches!(error, XmlError::Encoding(_)) && events.bytes.get(before) != Some(&b'<') {
                         rows.spoil("invalid_utf8", field);
+                        events.go_on();
                         continue;
                     }
                     return Err(describe(&error, self.base, self.last));
@@ -349,13 +386,13 @@ fn resolve(reference: &BytesRef<'_>) -> Result<char, &'static str> {
 }
 
 /// True when more bytes may turn the error into an event: the bytes end inside what starts at `from`.
-fn cut_short(error: &XmlError, bytes: &[u8], from: usize, reader: &Reader<&[u8]>) -> bool {
+fn cut_short(error: &XmlError, from: usize, events: &Events<'_>) -> bool {
     match error {
         // `<!` and at most eight bytes of what may become `<![CDATA[` or `<!DOCTYPE`.
-        XmlError::Syntax(SyntaxError::InvalidBangMarkup) => bytes.len() - from < 10,
+        XmlError::Syntax(SyntaxError::InvalidBangMarkup) => events.bytes.len() - from < 10,
         XmlError::Syntax(_) => true,
         XmlError::IllFormed(IllFormedError::UnclosedReference) | XmlError::Encoding(_) => {
-            position(reader) == bytes.len()
+            events.position() == events.bytes.len()
         }
         _ => false,
     }
