@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::wire::{Failure, Outcome, text};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     Int64,
     Float64,

@@ -17,8 +17,8 @@ use super::wire::{Arguments, Failure, Outcome, Reply, integer, now_ms, object};
 
 /// What a job is to do, checked before the job exists.
 enum Work {
-    Load(LoadSpec),
-    Query(QuerySpec, Destination),
+    Load(Box<LoadSpec>),
+    Query(Box<QuerySpec>, Box<Destination>),
 }
 
 /// jobs.insert. Wrong documents are refused here; what goes wrong later is the job's own errorResult.
@@ -55,7 +55,7 @@ pub(super) async fn insert(
             document.configuration["jobType"] = json!("LOAD");
             document.location = location_of(emulator, location, Some(&spec.destination.address.name));
             document.destination = Some(spec.destination.address.name.clone());
-            Work::Load(spec)
+            Work::Load(Box::new(spec))
         }
         (None, Some(query)) => {
             let mut spec = QuerySpec::parse(query, &project)?;
@@ -73,7 +73,7 @@ pub(super) async fn insert(
                 None => anonymous(emulator, &mut document)?,
             };
             document.destination = Some(destination.address.name.clone());
-            Work::Query(spec, destination)
+            Work::Query(Box::new(spec), Box::new(destination))
         }
         (None, None) => return Err(missing("configuration.load or configuration.query")),
         (Some(_), Some(_)) => return Err(Failure::invalid("Only one of load and query may be set")),
@@ -134,7 +134,7 @@ pub(super) async fn query(
     };
     let destination = anonymous(emulator, &mut document)?;
     document.destination = Some(destination.address.name.clone());
-    let job = submit(emulator, document, Work::Query(spec, destination)).await?;
+    let job = submit(emulator, document, Work::Query(Box::new(spec), Box::new(destination))).await?;
     let wait_ms = integer(body, "timeoutMs")?.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(10_000);
     let int64 =
         object(body, "formatOptions").and_then(|f| f.get("useInt64Timestamp")).and_then(Value::as_bool);
@@ -271,7 +271,7 @@ async fn execute(emulator: Arc<Emulator>, job: Arc<Job>, work: Work) -> Outcome<
             let parts = query::write(prepared, Arc::clone(&target), cancelled.clone()).await?;
             let rows: u64 = parts.iter().map(|p| p.rows).sum();
             statistics["query"]["outputRows"] = json!(rows.to_string());
-            commit(&emulator, &document, destination, target, parts, statistics, cancelled).await
+            commit(&emulator, &document, *destination, target, parts, statistics, cancelled).await
         }
     }
 }
