@@ -1,10 +1,93 @@
-//! stand-in
-// temporary stand-in until the emulator branch lands
+//! The embedded BigQuery-compatible server: the part of REST v2 that a batch pipeline uses, on local files.
+//!
+//! Covered: projects, datasets, tables (also `table$YYYYMMDD`), tabledata.list, load jobs from Parquet, query
+//! jobs and jobs.query in a subset of GoogleSQL that means here what it means in BigQuery. Everything else is
+//! refused in BigQuery's own error shape: 501 `notImplemented` for methods and options, 400 `invalidQuery` for
+//! SQL. Nothing is accepted and then ignored when that would change a result.
+//!
+//! It reads BigQuery's documents and shares no code with this crate's client, so that a test that runs one
+//! against the other can fail.
+
+mod catalog;
+mod destination;
+mod disk;
+mod encode;
+mod fields;
+mod files;
+mod jobs;
+mod load;
+mod names;
+mod query;
+mod routes;
+mod rows;
+mod run;
+mod sources;
+mod tables;
+mod versions;
+mod wire;
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::serve::Server;
+
+/// Where the server listens and what it works with.
+#[derive(Debug)]
 pub struct Options {
-    pub listen: std::net::SocketAddr,
-    pub data_dir: std::path::PathBuf,
-    pub engine: crate::engine::Engine,
+    pub listen: SocketAddr,
+    /// Holds every dataset, table and job; made when it does not exist.
+    pub data_dir: PathBuf,
+    pub engine: Engine,
 }
-pub async fn start(_options: Options) -> crate::error::Result<crate::serve::Server> {
-    Err(crate::error::Error::failed("x"))
+
+/// Starts the server. What an earlier process left half done is settled first.
+pub async fn start(options: Options) -> Result<Server> {
+    let Options { listen, data_dir, engine } = options;
+    let shown = data_dir.display().to_string();
+    let opened = tokio::task::spawn_blocking(move || Emulator::open(data_dir, engine)).await;
+    let emulator = match opened {
+        Ok(opened) => opened.map_err(|e| e.context("embedded BigQuery"))?,
+        Err(error) => return Err(Error::failed(format!("cannot open `{shown}`")).caused_by(error)),
+    };
+    Server::start(listen, routes::router(Arc::new(emulator))).await
+}
+
+/// What all requests share.
+#[derive(Debug)]
+struct Emulator {
+    catalog: Arc<catalog::Catalog>,
+    jobs: jobs::Jobs,
+    engine: Engine,
+    /// Two files at a time decode and copy; the rest wait as PENDING.
+    load_slots: Semaphore,
+    query_slots: Semaphore,
+    /// Locked as long as the process lives.
+    _lock: File,
+}
+
+impl Emulator {
+    fn open(data_dir: PathBuf, engine: Engine) -> Result<Emulator> {
+        let shown = data_dir.display();
+        let failed = |e: std::io::Error| Error::failed(format!("cannot open `{shown}`")).caused_by(e);
+        std::fs::create_dir_all(&data_dir).map_err(failed)?;
+        let lock = File::create(data_dir.join("lock")).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(Error::usage(format!("`{shown}` is in use by another process"))
+                    .hint("stop that one or choose another data folder"));
+            }
+            Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let catalog = Arc::new(catalog::Catalog::open(&data_dir).map_err(failed)?);
+        let jobs = jobs::Jobs::open(&data_dir, &catalog).map_err(failed)?;
+        let (load_slots, query_slots) = (Semaphore::new(2), Semaphore::new(4));
+        Ok(Emulator { catalog, jobs, engine, load_slots, query_slots, _lock: lock })
+    }
 }

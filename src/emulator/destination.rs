@@ -1,0 +1,323 @@
+//! Where a load or query job writes: what its configuration says, what the table allows, and the commit.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value, json};
+
+use super::catalog::Catalog;
+use super::fields::{Field, Kind, Mode};
+use super::files::{Rule, same_name};
+use super::names::{Address, Partition, ProjectId};
+use super::versions::{Commit, Definition, Part, Partitioning, Version};
+use super::wire::{Failure, Outcome, integer, object, text};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Disposition {
+    Append,
+    Truncate,
+    /// Only when there is nothing yet.
+    Empty,
+}
+
+/// The destination part of a job's configuration.
+#[derive(Debug, Clone)]
+pub(super) struct Destination {
+    pub address: Address,
+    pub disposition: Disposition,
+    create: bool,
+    partitioning: Option<Partitioning>,
+    require_filter: bool,
+    clustering: Option<Value>,
+    expiration_ms: Option<i64>,
+}
+
+/// What the rows must look like to be written, and where their files go.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub fields: Vec<Field>,
+    pub rule: Rule,
+    pub dir: PathBuf,
+}
+
+impl Destination {
+    /// From `configuration.load` or `configuration.query`, whose `destinationTable` is given apart.
+    pub(super) fn parse(
+        configuration: &Map<String, Value>,
+        destination: &Map<String, Value>,
+        project: &ProjectId,
+        default: Disposition,
+    ) -> Outcome<Self> {
+        let disposition = match text(configuration, "writeDisposition") {
+            None | Some("") => default,
+            Some("WRITE_APPEND") => Disposition::Append,
+            Some("WRITE_TRUNCATE") => Disposition::Truncate,
+            Some("WRITE_EMPTY") => Disposition::Empty,
+            Some("WRITE_TRUNCATE_DATA") => {
+                return Err(Failure::not_implemented("writeDisposition WRITE_TRUNCATE_DATA"));
+            }
+            Some(other) => {
+                return Err(Failure::invalid(format!("Invalid value for writeDisposition: {other}")));
+            }
+        };
+        let create = match text(configuration, "createDisposition") {
+            None | Some("" | "CREATE_IF_NEEDED") => true,
+            Some("CREATE_NEVER") => false,
+            Some(other) => {
+                return Err(Failure::invalid(format!("Invalid value for createDisposition: {other}")));
+            }
+        };
+        for member in ["schemaUpdateOptions", "rangePartitioning", "connectionProperties", "createSession"] {
+            let given = configuration.get(member);
+            let empty = given.is_none_or(|v| {
+                v.is_null() || v.as_array().is_some_and(Vec::is_empty) || v.as_bool() == Some(false)
+            });
+            if !empty {
+                return Err(Failure::not_implemented(member));
+            }
+        }
+        let (partitioning, require_filter) = match object(configuration, "timePartitioning") {
+            None => (None, false),
+            Some(document) => {
+                let required = document.get("requirePartitionFilter").and_then(Value::as_bool);
+                (Some(parse_partitioning(document)?), required.unwrap_or(false))
+            }
+        };
+        Ok(Destination {
+            address: Address::from_reference(destination, project)?,
+            disposition,
+            create,
+            partitioning,
+            require_filter,
+            clustering: configuration.get("clustering").filter(|c| !c.is_null()).cloned(),
+            expiration_ms: None,
+        })
+    }
+
+    /// A result table that nobody named.
+    pub(super) fn anonymous(definition: &Definition) -> Self {
+        Destination {
+            address: Address { name: definition.name.clone(), partition: None },
+            disposition: Disposition::Empty,
+            create: true,
+            partitioning: None,
+            require_filter: false,
+            clustering: None,
+            expiration_ms: definition.expiration_ms,
+        }
+    }
+
+    /// Fixes what will be written, from the table as it is now and the schema of the rows to come.
+    ///
+    /// `declared` says that the user gave `incoming`, so that it may not differ from the table's; otherwise it
+    /// was read off the rows and the table's own schema is what counts.
+    pub(super) fn target(&self, catalog: &Catalog, incoming: &[Field], declared: bool) -> Outcome<Target> {
+        let name = &self.address.name;
+        let dir = catalog.table_dir(name)?;
+        let definition = match catalog.table(name) {
+            Ok(table) => {
+                let version = table.current();
+                self.check_write(&version)?;
+                self.after_write(&version.definition, incoming, declared)?
+            }
+            Err(failure) if failure.code == 404 => self.created(incoming)?,
+            Err(failure) => return Err(failure),
+        };
+        let rule = self.rule(&definition)?;
+        Ok(Target { fields: definition.fields, rule, dir })
+    }
+
+    /// Replaces, appends or creates, in one step.
+    pub(super) fn commit(
+        &self,
+        catalog: &Catalog,
+        target: &Target,
+        parts: Vec<Part>,
+        commit: Commit,
+        job_is_done: impl Fn(&Commit) -> bool,
+    ) -> Outcome<()> {
+        loop {
+            let table = match catalog.table(&self.address.name) {
+                Ok(table) => table,
+                Err(failure) if failure.code == 404 => {
+                    let definition = self.created(&target.fields)?;
+                    let version = Version { definition, parts: parts.clone(), commits: vec![commit.clone()] };
+                    match catalog.create_table(version) {
+                        // Another job created it in between.
+                        Err(failure) if failure.reason == "duplicate" => continue,
+                        other => return other.map(drop),
+                    }
+                }
+                Err(failure) => return Err(failure),
+            };
+            return table.change(|version| {
+                self.check_write(version)?;
+                let definition = self.after_write(&version.definition, &target.fields, false)?;
+                let same = definition.fields.len() == target.fields.len()
+                    && definition.fields.iter().zip(&target.fields).all(|(a, b)| same_shape(a, b));
+                if !same {
+                    let name = self.address.name.legacy();
+                    return Err(Failure::invalid(format!("Schema of table {name} changed during the job")));
+                }
+                if self.disposition == Disposition::Truncate {
+                    match self.address.partition {
+                        Some(partition) => version.parts.retain(|part| part.partition != partition),
+                        None => version.parts.clear(),
+                    }
+                }
+                version.definition = definition;
+                version.parts.extend(parts);
+                version.commits.retain(|commit| !job_is_done(commit));
+                version.commits.push(commit);
+                Ok(())
+            });
+        }
+    }
+
+    fn check_write(&self, version: &Version) -> Outcome<()> {
+        let occupied = version.parts_of(self.address.partition).any(|part| part.rows > 0);
+        if self.disposition == Disposition::Empty && occupied {
+            let name = version.definition.name.legacy();
+            return Err(Failure::duplicate(format!("Already Exists: Table {name}")));
+        }
+        Ok(())
+    }
+
+    /// The definition of an existing table once the job is done.
+    fn after_write(&self, before: &Definition, incoming: &[Field], declared: bool) -> Outcome<Definition> {
+        let name = before.name.legacy();
+        if let Some(asked) = &self.partitioning
+            && before.partitioning.as_ref().map(|p| &p.field) != Some(&asked.field)
+        {
+            return Err(Failure::invalid(format!(
+                "Incompatible table partitioning specification. Expects partitioning specification {}, but \
+                 input partitioning specification is {}",
+                describe_partitioning(before.partitioning.as_ref()),
+                describe_partitioning(Some(asked)),
+            )));
+        }
+        if self.address.partition.is_some() && before.partitioning.is_none() {
+            return Err(Failure::invalid(format!(
+                "Cannot write to a partition of the table {name}, which is not partitioned"
+            )));
+        }
+        let mut after = before.clone();
+        let replaces_schema = self.disposition == Disposition::Truncate && self.address.partition.is_none();
+        if replaces_schema || before.fields.is_empty() {
+            after.fields = incoming.to_vec();
+            after.check_partitioning()?;
+            if let Some(clustering) = &self.clustering {
+                after.rest.insert("clustering".into(), clustering.clone());
+            }
+            return Ok(after);
+        }
+        for field in incoming {
+            match before.fields.iter().find(|f| same_name(&f.name, &field.name)) {
+                None => {
+                    return Err(Failure::invalid(format!(
+                        "Provided Schema does not match Table {name}. Cannot add fields (field: {})",
+                        field.name
+                    )));
+                }
+                Some(existing) if existing.kind != field.kind => {
+                    return Err(Failure::invalid(format!(
+                        "Provided Schema does not match Table {name}. Field {} has changed type from {} to {}",
+                        field.name,
+                        existing.kind.legacy(),
+                        field.kind.legacy()
+                    )));
+                }
+                Some(existing) => {
+                    let stricter = declared && existing.mode != field.mode;
+                    let relaxed = (existing.mode, field.mode) == (Mode::Nullable, Mode::Required);
+                    let repeated = (existing.mode == Mode::Repeated) != (field.mode == Mode::Repeated);
+                    if (stricter && !relaxed) || repeated {
+                        return Err(Failure::invalid(format!(
+                            "Provided Schema does not match Table {name}. Field {} has changed mode from {:?} \
+                             to {:?}",
+                            field.name, existing.mode, field.mode
+                        )));
+                    }
+                }
+            }
+        }
+        Ok(after)
+    }
+
+    /// The definition of a table that the job creates.
+    fn created(&self, fields: &[Field]) -> Outcome<Definition> {
+        let mut definition = Definition::new(self.address.name.clone());
+        if !self.create {
+            return Err(super::versions::not_found(&definition.name));
+        }
+        definition.fields = fields.to_vec();
+        definition.partitioning = self.partitioning.clone();
+        if definition.partitioning.is_none() && self.address.partition.is_some() {
+            definition.partitioning = Some(Partitioning { field: None, expiration_ms: None });
+        }
+        definition.require_filter = self.require_filter;
+        definition.expiration_ms = self.expiration_ms;
+        if let Some(clustering) = &self.clustering {
+            definition.rest.insert("clustering".into(), clustering.clone());
+        }
+        definition.check_partitioning()?;
+        Ok(definition)
+    }
+
+    fn rule(&self, definition: &Definition) -> Outcome<Rule> {
+        let by_column = definition.partition_field();
+        let index = by_column.and_then(|f| definition.fields.iter().position(|g| g.name == f.name));
+        match (&definition.partitioning, index, self.address.partition) {
+            (None, _, _) => Ok(Rule::Fixed(Partition::Whole)),
+            (Some(_), Some(index), None) => Ok(Rule::Column(index)),
+            (Some(_), Some(index), Some(partition)) => Ok(Rule::Only(index, partition)),
+            (Some(_), None, Some(Partition::Null)) => {
+                Err(Failure::invalid("Cannot write to the __NULL__ partition of an ingestion-time table"))
+            }
+            (Some(_), None, Some(partition)) => Ok(Rule::Fixed(partition)),
+            (Some(_), None, None) => Ok(Rule::Fixed(Partition::Day(chrono::Utc::now().date_naive()))),
+        }
+    }
+}
+
+fn same_shape(a: &Field, b: &Field) -> bool {
+    same_name(&a.name, &b.name)
+        && a.kind == b.kind
+        && (a.mode == Mode::Repeated) == (b.mode == Mode::Repeated)
+        && (a.kind != Kind::Record || a.fields.len() == b.fields.len())
+}
+
+/// BigQuery's `timePartitioning`, as far as it is by day.
+pub(super) fn parse_partitioning(document: &Map<String, Value>) -> Outcome<Partitioning> {
+    match text(document, "type").map(str::to_ascii_uppercase).as_deref() {
+        Some("DAY") => {}
+        Some(other @ ("HOUR" | "MONTH" | "YEAR")) => {
+            return Err(Failure::not_implemented(format!("timePartitioning of type {other}")));
+        }
+        Some(other) => {
+            return Err(Failure::invalid(format!("Invalid value for timePartitioning.type: {other}")));
+        }
+        None => return Err(Failure::invalid("Required parameter is missing: timePartitioning.type")),
+    }
+    let field = text(document, "field").filter(|f| !f.is_empty() && *f != "_PARTITIONTIME");
+    let expiration_ms = integer(document, "expirationMs")?.filter(|ms| *ms > 0);
+    Ok(Partitioning { field: field.map(str::to_owned), expiration_ms })
+}
+
+pub(super) fn partitioning_document(partitioning: &Partitioning) -> Value {
+    let mut document = json!({"type": "DAY"});
+    if let Some(field) = &partitioning.field {
+        document["field"] = json!(field);
+    }
+    if let Some(ms) = partitioning.expiration_ms {
+        document["expirationMs"] = json!(ms.to_string());
+    }
+    document
+}
+
+fn describe_partitioning(partitioning: Option<&Partitioning>) -> String {
+    match partitioning {
+        None => "none".into(),
+        Some(Partitioning { field: None, .. }) => "interval(type:day)".into(),
+        Some(Partitioning { field: Some(field), .. }) => format!("interval(type:day,field:{field})"),
+    }
+}

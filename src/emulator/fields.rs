@@ -1,0 +1,348 @@
+//! Schemas: BigQuery's field documents, and the Arrow types that their values are kept in.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field as ArrowField, Fields, Schema, SchemaRef, TimeUnit};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use super::wire::{Failure, Outcome, text};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    Int64,
+    Float64,
+    Bool,
+    String,
+    Bytes,
+    Date,
+    DateTime,
+    Time,
+    Timestamp,
+    Numeric,
+    BigNumeric,
+    Record,
+}
+
+impl Kind {
+    /// Both spellings; `None` for types that this server does not keep.
+    fn parse(name: &str) -> Option<Kind> {
+        Some(match name.to_ascii_uppercase().as_str() {
+            "INT64" | "INTEGER" => Kind::Int64,
+            "FLOAT64" | "FLOAT" => Kind::Float64,
+            "BOOL" | "BOOLEAN" => Kind::Bool,
+            "STRING" => Kind::String,
+            "BYTES" => Kind::Bytes,
+            "DATE" => Kind::Date,
+            "DATETIME" => Kind::DateTime,
+            "TIME" => Kind::Time,
+            "TIMESTAMP" => Kind::Timestamp,
+            "NUMERIC" => Kind::Numeric,
+            "BIGNUMERIC" => Kind::BigNumeric,
+            "RECORD" | "STRUCT" => Kind::Record,
+            _ => return None,
+        })
+    }
+
+    /// The legacy name, which is what the API answers with.
+    pub(super) fn legacy(self) -> &'static str {
+        match self {
+            Kind::Int64 => "INTEGER",
+            Kind::Float64 => "FLOAT",
+            Kind::Bool => "BOOLEAN",
+            Kind::String => "STRING",
+            Kind::Bytes => "BYTES",
+            Kind::Date => "DATE",
+            Kind::DateTime => "DATETIME",
+            Kind::Time => "TIME",
+            Kind::Timestamp => "TIMESTAMP",
+            Kind::Numeric => "NUMERIC",
+            Kind::BigNumeric => "BIGNUMERIC",
+            Kind::Record => "RECORD",
+        }
+    }
+
+    /// The name in GoogleSQL, which is what messages about queries use.
+    pub(super) fn sql(self) -> &'static str {
+        match self {
+            Kind::Int64 => "INT64",
+            Kind::Float64 => "FLOAT64",
+            Kind::Bool => "BOOL",
+            Kind::Record => "STRUCT",
+            other => other.legacy(),
+        }
+    }
+
+    /// Of an Arrow type; `None` when BigQuery has nothing like it (or only as REPEATED).
+    pub(super) fn of(data_type: &DataType) -> Option<Kind> {
+        Some(match data_type {
+            DataType::Int8
+            | DataType::Int16
+            | DataType::Int32
+            | DataType::Int64
+            | DataType::UInt8
+            | DataType::UInt16
+            | DataType::UInt32
+            | DataType::UInt64 => Kind::Int64,
+            DataType::Float16 | DataType::Float32 | DataType::Float64 => Kind::Float64,
+            DataType::Boolean => Kind::Bool,
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Kind::String,
+            DataType::Binary
+            | DataType::LargeBinary
+            | DataType::BinaryView
+            | DataType::FixedSizeBinary(_) => Kind::Bytes,
+            DataType::Date32 => Kind::Date,
+            DataType::Time32(_) | DataType::Time64(_) => Kind::Time,
+            DataType::Timestamp(_, None) => Kind::DateTime,
+            DataType::Timestamp(_, Some(_)) => Kind::Timestamp,
+            DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => {
+                let whole = i16::from(*precision) - i16::from(*scale);
+                if *scale >= 0 && *scale <= 9 && whole <= 29 { Kind::Numeric } else { Kind::BigNumeric }
+            }
+            DataType::Struct(_) => Kind::Record,
+            DataType::Dictionary(_, values) => Kind::of(values)?,
+            _ => return None,
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    Nullable,
+    Required,
+    Repeated,
+}
+
+impl Mode {
+    fn name(self) -> &'static str {
+        match self {
+            Mode::Nullable => "NULLABLE",
+            Mode::Required => "REQUIRED",
+            Mode::Repeated => "REPEATED",
+        }
+    }
+}
+
+/// One column or nested field.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Field {
+    pub name: String,
+    pub kind: Kind,
+    pub mode: Mode,
+    pub fields: Vec<Field>,
+    /// Members that this server only hands back: description, policyTags and the like.
+    pub rest: Map<String, Value>,
+}
+
+/// Field names in BigQuery's `schema.fields`.
+pub(super) fn parse_schema(schema: &Map<String, Value>) -> Outcome<Vec<Field>> {
+    let fields = match schema.get("fields") {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Array(fields)) => fields,
+        Some(_) => return Err(Failure::invalid("Invalid schema: fields is not an array")),
+    };
+    parse_fields(fields)
+}
+
+fn parse_fields(documents: &[Value]) -> Outcome<Vec<Field>> {
+    let mut fields: Vec<Field> = Vec::with_capacity(documents.len());
+    for document in documents {
+        let object =
+            document.as_object().ok_or_else(|| Failure::invalid("Invalid schema: a field is no object"))?;
+        let field = Field::parse(object)?;
+        if fields.iter().any(|f| f.name.to_lowercase() == field.name.to_lowercase()) {
+            let name = &field.name;
+            return Err(Failure::invalid(format!("Field {name} already exists in schema")));
+        }
+        fields.push(field);
+    }
+    Ok(fields)
+}
+
+impl Field {
+    fn parse(document: &Map<String, Value>) -> Outcome<Field> {
+        let name = text(document, "name")
+            .ok_or_else(|| Failure::invalid("Invalid schema: a field has no name"))?
+            .to_owned();
+        check_name(&name)?;
+        let kind_name = text(document, "type")
+            .ok_or_else(|| Failure::invalid(format!("Invalid schema: field {name} has no type")))?;
+        let kind = Kind::parse(kind_name).ok_or_else(|| match kind_name.to_ascii_uppercase().as_str() {
+            "JSON" | "GEOGRAPHY" | "INTERVAL" | "RANGE" => {
+                Failure::not_implemented(format!("columns of type {kind_name} (field {name})"))
+            }
+            _ => Failure::invalid(format!("Invalid value for type: {kind_name} is not a valid value")),
+        })?;
+        let mode = match text(document, "mode").map(str::to_ascii_uppercase).as_deref() {
+            None | Some("" | "NULLABLE") => Mode::Nullable,
+            Some("REQUIRED") => Mode::Required,
+            Some("REPEATED") => Mode::Repeated,
+            Some(other) => {
+                return Err(Failure::invalid(format!(
+                    "Invalid value for mode: {other} is not a valid value"
+                )));
+            }
+        };
+        let fields = match document.get("fields") {
+            Some(Value::Array(fields)) => parse_fields(fields)?,
+            _ => Vec::new(),
+        };
+        if (kind == Kind::Record) == fields.is_empty() {
+            let message = format!("Field {name} is type {kind_name} but its sub-fields do not fit that");
+            return Err(Failure::invalid(message));
+        }
+        let mut rest = document.clone();
+        for known in ["name", "type", "mode", "fields"] {
+            rest.shift_remove(known);
+        }
+        rest.retain(|_, value| !value.is_null());
+        Ok(Field { name, kind, mode, fields, rest })
+    }
+
+    pub(super) fn document(&self) -> Value {
+        let mut document = Map::new();
+        document.insert("name".into(), self.name.clone().into());
+        document.insert("type".into(), self.kind.legacy().into());
+        document.insert("mode".into(), self.mode.name().into());
+        if !self.fields.is_empty() {
+            document.insert("fields".into(), documents(&self.fields));
+        }
+        document.extend(self.rest.clone());
+        Value::Object(document)
+    }
+
+    fn arrow_type(&self) -> DataType {
+        let item = match self.kind {
+            Kind::Int64 => DataType::Int64,
+            Kind::Float64 => DataType::Float64,
+            Kind::Bool => DataType::Boolean,
+            Kind::String => DataType::Utf8,
+            Kind::Bytes => DataType::Binary,
+            Kind::Date => DataType::Date32,
+            Kind::DateTime => DataType::Timestamp(TimeUnit::Microsecond, None),
+            Kind::Time => DataType::Time64(TimeUnit::Microsecond),
+            Kind::Timestamp => timestamp_type(),
+            Kind::Numeric => DataType::Decimal128(38, 9),
+            Kind::BigNumeric => DataType::Decimal256(76, 38),
+            Kind::Record => DataType::Struct(self.fields.iter().map(Field::arrow).collect::<Fields>()),
+        };
+        match self.mode {
+            Mode::Repeated => DataType::List(Arc::new(ArrowField::new("item", item, true))),
+            Mode::Nullable | Mode::Required => item,
+        }
+    }
+
+    /// The Arrow field: always nullable, so that REQUIRED is checked in one place with BigQuery's words.
+    fn arrow(&self) -> ArrowField {
+        ArrowField::new(self.name.clone(), self.arrow_type(), true)
+    }
+
+    fn from_arrow(field: &ArrowField) -> Outcome<Field> {
+        let name = field.name().clone();
+        let (data_type, repeated) = match field.data_type() {
+            DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+                (item.data_type(), true)
+            }
+            other => (other, false),
+        };
+        let kind = match data_type {
+            // An untyped NULL is an INT64 in BigQuery.
+            DataType::Null => Kind::Int64,
+            other => Kind::of(other).ok_or_else(|| {
+                Failure::invalid(format!("column {name} has type {other}, which has no BigQuery type"))
+            })?,
+        };
+        let fields = match data_type {
+            DataType::Struct(fields) => {
+                fields.iter().map(|f| Field::from_arrow(f)).collect::<Outcome<_>>()?
+            }
+            _ => Vec::new(),
+        };
+        let mode = if repeated { Mode::Repeated } else { Mode::Nullable };
+        Ok(Field { name, kind, mode, fields, rest: Map::new() })
+    }
+}
+
+/// BigQuery reserves some prefixes for its pseudo columns.
+pub(super) fn check_name(name: &str) -> Outcome<()> {
+    let upper = name.to_uppercase();
+    let reserved = ["_PARTITION", "_TABLE_", "_FILE_", "_ROW_TIMESTAMP", "__ROOT__", "_COLIDENTIFIER"];
+    if let Some(prefix) = reserved.iter().find(|p| upper.starts_with(**p)) {
+        let message = format!(
+            "Invalid field name \"{name}\". Field names are not allowed to start with the (case-insensitive) \
+             prefix {prefix}"
+        );
+        return Err(Failure::invalid(message));
+    }
+    let legal = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | ' ' | ':' | '/' | '&' | '%' | '+');
+    if name.is_empty() || name.chars().count() > 300 || !name.chars().all(legal) {
+        return Err(Failure::invalid(format!("Invalid field name \"{name}\".")));
+    }
+    Ok(())
+}
+
+pub(super) fn timestamp_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
+pub(super) fn arrow_schema(fields: &[Field]) -> SchemaRef {
+    Arc::new(Schema::new(fields.iter().map(Field::arrow).collect::<Vec<_>>()))
+}
+
+pub(super) fn fields_of(schema: &Schema) -> Outcome<Vec<Field>> {
+    schema.fields().iter().map(|f| Field::from_arrow(f)).collect()
+}
+
+pub(super) fn documents(fields: &[Field]) -> Value {
+    fields.iter().map(Field::document).collect()
+}
+
+impl Serialize for Field {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.document().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Field {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let document = Map::deserialize(deserializer)?;
+        Field::parse(&document).map_err(|e| serde::de::Error::custom(e.message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn parse(schema: Value) -> Outcome<Vec<Field>> {
+        parse_schema(schema.as_object().unwrap())
+    }
+
+    #[test]
+    fn both_spellings_come_back_as_the_legacy_one() {
+        let fields = parse(json!({"fields": [
+            {"name": "a", "type": "INT64", "mode": "REQUIRED", "description": "d"},
+            {"name": "r", "type": "STRUCT", "mode": "REPEATED", "fields": [{"name": "x", "type": "float"}]},
+        ]}))
+        .unwrap();
+        let expected = json!([
+            {"name": "a", "type": "INTEGER", "mode": "REQUIRED", "description": "d"},
+            {"name": "r", "type": "RECORD", "mode": "REPEATED",
+             "fields": [{"name": "x", "type": "FLOAT", "mode": "NULLABLE"}]},
+        ]);
+        assert_eq!(documents(&fields), expected);
+        let again = fields_of(&arrow_schema(&fields)).unwrap();
+        assert_eq!(again[1], fields[1]);
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_refused_by_name() {
+        assert_eq!(parse(json!({"fields": [{"name": "j", "type": "JSON"}]})).unwrap_err().code, 501);
+        assert_eq!(parse(json!({"fields": [{"name": "j", "type": "TEXT"}]})).unwrap_err().code, 400);
+        assert!(parse(json!({"fields": [{"name": "_PARTITIONTIME", "type": "DATE"}]})).is_err());
+        let twice = json!({"fields": [{"name": "a", "type": "DATE"}, {"name": "A", "type": "DATE"}]});
+        assert!(parse(twice).unwrap_err().message.contains("already exists"));
+    }
+}

@@ -1,0 +1,315 @@
+//! Rows on disk: one Parquet file per partition and write, read back in the table's own types.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chrono::{DateTime, Days, NaiveDate};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array,
+};
+use datafusion::arrow::compute::{self, CastOptions, filter_record_batch};
+use datafusion::arrow::datatypes::{DataType, Date32Type, SchemaRef, TimestampMicrosecondType};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::basic::{Compression, Type, ZstdLevel};
+use parquet::file::metadata::ParquetMetaData;
+use parquet::file::properties::{WriterProperties, WriterVersion};
+use serde_json::{Map, Value};
+
+use super::disk::{OwnedFile, unique_name};
+use super::names::Partition;
+use super::versions::Part;
+use super::wire::{Failure, Outcome};
+
+/// 64 MiB for the row groups under construction of all partitions that one job writes.
+const BUFFERED_BYTES_MAX: usize = 64 << 20;
+/// As many partitions as one BigQuery job may change.
+const PARTITIONS_PER_JOB_MAX: usize = 4000;
+const READ_BATCH_ROWS: usize = 8192;
+
+/// How the partition of a row is found.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Rule {
+    /// The same for all rows.
+    Fixed(Partition),
+    /// The day in the column of this index.
+    Column(usize),
+    /// The day in the column of this index, which must be this one.
+    Only(usize, Partition),
+}
+
+/// Splits rows by partition and writes them, with flat memory.
+pub(super) struct RowsWriter {
+    dir: PathBuf,
+    schema: SchemaRef,
+    rule: Rule,
+    writers: BTreeMap<Partition, (ArrowWriter<File>, OwnedFile, u64)>,
+}
+
+impl RowsWriter {
+    /// Files go to `dir`, which must exist.
+    pub(super) fn new(dir: &Path, schema: SchemaRef, rule: Rule) -> Self {
+        RowsWriter { dir: dir.to_owned(), schema, rule, writers: BTreeMap::new() }
+    }
+
+    /// Takes rows whose schema is already the table's.
+    pub(super) fn write(&mut self, batch: &RecordBatch) -> Outcome<()> {
+        match self.rule {
+            Rule::Fixed(partition) => self.append(partition, batch)?,
+            Rule::Column(index) => {
+                for (partition, rows) in split_by_day(batch, index)? {
+                    self.append(partition, &rows)?;
+                }
+            }
+            Rule::Only(index, wanted) => {
+                for (partition, rows) in split_by_day(batch, index)? {
+                    if partition != wanted {
+                        return Err(Failure::invalid(format!(
+                            "Some rows belong to different partitions rather than destination partition {wanted}"
+                        )));
+                    }
+                    self.append(partition, &rows)?;
+                }
+            }
+        }
+        let buffered: usize = self.writers.values().map(|(w, _, _)| w.in_progress_size()).sum();
+        if buffered > BUFFERED_BYTES_MAX {
+            for (writer, _, _) in self.writers.values_mut() {
+                writer.flush().map_err(write_failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, partition: Partition, rows: &RecordBatch) -> Outcome<()> {
+        if !self.writers.contains_key(&partition) {
+            if self.writers.len() == PARTITIONS_PER_JOB_MAX {
+                return Err(Failure::invalid(format!(
+                    "Too many partitions produced by query, allowed {PARTITIONS_PER_JOB_MAX}"
+                )));
+            }
+            let draft = OwnedFile::draft(self.dir.join(format!("{}.parquet", unique_name())));
+            let file = File::create_new(draft.path())?;
+            let writer = ArrowWriter::try_new(file, Arc::clone(&self.schema), Some(properties()))
+                .map_err(write_failed)?;
+            self.writers.insert(partition, (writer, draft, 0));
+        }
+        let Some((writer, _, count)) = self.writers.get_mut(&partition) else { return Ok(()) };
+        writer.write(rows).map_err(write_failed)?;
+        *count += rows.num_rows() as u64;
+        Ok(())
+    }
+
+    /// Makes the files durable. They vanish again unless a table version takes them.
+    pub(super) fn finish(self) -> Outcome<Vec<Part>> {
+        let mut parts = Vec::with_capacity(self.writers.len());
+        for (partition, (mut writer, draft, rows)) in self.writers {
+            let metadata = writer.finish().map_err(write_failed)?;
+            writer.inner().sync_all()?;
+            let column_bytes = column_bytes(&metadata);
+            parts.push(Part { partition, rows, column_bytes, file: Arc::new(draft) });
+        }
+        Ok(parts)
+    }
+}
+
+fn properties() -> WriterProperties {
+    // zstd 1: half the bytes of snappy at nearly its speed.
+    let zstd = ZstdLevel::try_new(1).map(Compression::ZSTD).unwrap_or(Compression::SNAPPY);
+    WriterProperties::builder()
+        .set_compression(zstd)
+        .set_writer_version(WriterVersion::PARQUET_2_0)
+        .set_max_row_group_row_count(Some(256 * 1024))
+        .build()
+}
+
+fn write_failed(error: parquet::errors::ParquetError) -> Failure {
+    Failure::backend(format!("cannot write a file of the embedded server: {error}"))
+}
+
+/// BigQuery's logical bytes of each top-level column: 8 for a number, 2 + length for a text, nothing for NULL.
+pub(super) fn column_bytes(metadata: &ParquetMetaData) -> Map<String, Value> {
+    let mut totals: BTreeMap<String, u64> = BTreeMap::new();
+    for chunk in metadata.row_groups().iter().flat_map(|group| group.columns()) {
+        let nulls = chunk.statistics().and_then(|s| s.null_count_opt()).unwrap_or(0);
+        let values = u64::try_from(chunk.num_values()).unwrap_or(0).saturating_sub(nulls);
+        let bytes = match chunk.column_type() {
+            Type::BOOLEAN => values,
+            Type::BYTE_ARRAY => {
+                let text = chunk.unencoded_byte_array_data_bytes().unwrap_or(chunk.uncompressed_size());
+                u64::try_from(text).unwrap_or(0) + 2 * values
+            }
+            Type::FIXED_LEN_BYTE_ARRAY => 16 * values,
+            Type::INT32 | Type::INT64 | Type::INT96 | Type::FLOAT | Type::DOUBLE => 8 * values,
+        };
+        let column = chunk.column_path().parts().first().map(|c| c.to_lowercase()).unwrap_or_default();
+        *totals.entry(column).or_default() += bytes;
+    }
+    totals.into_iter().map(|(column, bytes)| (column, Value::from(bytes))).collect()
+}
+
+/// The partition of every row of `batch`, by the day in column `index`, rows kept in order.
+fn split_by_day(batch: &RecordBatch, index: usize) -> Outcome<Vec<(Partition, RecordBatch)>> {
+    let days = days_of(batch.column(index))?;
+    let first = days.first().copied().flatten();
+    if days.iter().all(|day| *day == first) {
+        return Ok(vec![(partition_of(first)?, batch.clone())]);
+    }
+    let mut distinct = days.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let mut split = Vec::with_capacity(distinct.len());
+    for day in distinct {
+        let mask: BooleanArray = days.iter().map(|d| Some(*d == day)).collect();
+        let rows = filter_record_batch(batch, &mask).map_err(|e| Failure::backend(e.to_string()))?;
+        split.push((partition_of(day)?, rows));
+    }
+    Ok(split)
+}
+
+/// Days since 1970-01-01.
+fn days_of(column: &ArrayRef) -> Outcome<Vec<Option<i64>>> {
+    const DAY_US: i64 = 86_400_000_000;
+    match column.data_type() {
+        DataType::Date32 => {
+            Ok(column.as_primitive::<Date32Type>().iter().map(|d| d.map(i64::from)).collect())
+        }
+        DataType::Timestamp(..) => {
+            let values = column.as_primitive::<TimestampMicrosecondType>();
+            Ok(values.iter().map(|us| us.map(|us| us.div_euclid(DAY_US))).collect())
+        }
+        other => Err(Failure::not_implemented(format!("partitioning by a column of type {other}"))),
+    }
+}
+
+fn partition_of(day: Option<i64>) -> Outcome<Partition> {
+    let Some(day) = day else { return Ok(Partition::Null) };
+    let epoch = DateTime::UNIX_EPOCH.date_naive();
+    let date = match u64::try_from(day) {
+        Ok(after) => epoch.checked_add_days(Days::new(after)),
+        Err(_) => epoch.checked_sub_days(Days::new(day.unsigned_abs())),
+    };
+    // BigQuery's days end with the year 9999.
+    date.filter(|d| (NaiveDate::MIN..=NaiveDate::from_ymd_opt(9999, 12, 31).unwrap_or_default()).contains(d))
+        .map(Partition::Day)
+        .ok_or_else(|| Failure::invalid(format!("day {day} is out of the range of partitions")))
+}
+
+/// Reads some rows of a part, as the columns of `schema`, which are found by name whatever their case.
+pub(super) fn read_part(part: &Part, schema: &SchemaRef, offset: u64, limit: Option<u64>) -> Outcome<Reader> {
+    let failed = |e: &dyn std::fmt::Display| {
+        Failure::backend(format!("cannot read `{}`: {e}", part.file.path().display()))
+    };
+    let file = File::open(part.file.path()).map_err(|e| failed(&e))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| failed(&e))?;
+    let wanted: Vec<usize> = builder
+        .schema()
+        .fields()
+        .iter()
+        .enumerate()
+        .filter(|(_, stored)| schema.fields().iter().any(|f| same_name(f.name(), stored.name())))
+        .map(|(index, _)| index)
+        .collect();
+    let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
+    let mut builder = builder.with_projection(mask).with_batch_size(READ_BATCH_ROWS);
+    if offset > 0 {
+        builder = builder.with_offset(usize::try_from(offset).unwrap_or(usize::MAX));
+    }
+    if let Some(limit) = limit {
+        builder = builder.with_limit(usize::try_from(limit).unwrap_or(usize::MAX));
+    }
+    let reader = builder.build().map_err(|e| failed(&e))?;
+    Ok(Reader { _file: Arc::clone(&part.file), reader, schema: Arc::clone(schema) })
+}
+
+/// Record batches of a part; keeps its file from being deleted.
+pub(super) struct Reader {
+    _file: Arc<OwnedFile>,
+    reader: ParquetRecordBatchReader,
+    schema: SchemaRef,
+}
+
+impl Iterator for Reader {
+    type Item = Outcome<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.reader.next()?;
+        Some(match batch {
+            Ok(batch) => conform(&batch, &self.schema)
+                .map_err(|e| Failure::backend(format!("stored rows do not fit their table: {e}"))),
+            Err(error) => Err(Failure::backend(format!("cannot read stored rows: {error}"))),
+        })
+    }
+}
+
+/// The same rows in the types and order of `schema`; a column that is missing is NULL.
+pub(super) fn conform(
+    batch: &RecordBatch,
+    schema: &SchemaRef,
+) -> Result<RecordBatch, datafusion::arrow::error::ArrowError> {
+    let stored = batch.schema();
+    let mut columns = Vec::with_capacity(schema.fields().len());
+    for field in schema.fields() {
+        let found = stored.fields().iter().position(|f| same_name(f.name(), field.name()));
+        columns.push(match found {
+            None => new_null_array(field.data_type(), batch.num_rows()),
+            Some(index) if batch.column(index).data_type() == field.data_type() => {
+                Arc::clone(batch.column(index))
+            }
+            Some(index) => {
+                // A value that does not fit is an error, never a NULL.
+                let options = CastOptions { safe: false, ..CastOptions::default() };
+                compute::cast_with_options(batch.column(index), field.data_type(), &options)?
+            }
+        });
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
+}
+
+pub(super) fn same_name(a: &str, b: &str) -> bool {
+    a == b || a.to_lowercase() == b.to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{Int64Array, TimestampMicrosecondArray};
+    use datafusion::arrow::datatypes::{Field, Schema};
+
+    use super::*;
+    use crate::emulator::fields::timestamp_type;
+
+    #[test]
+    fn rows_go_to_the_day_of_their_column_and_come_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("Id", DataType::Int64, true),
+            Field::new("ts", timestamp_type(), true),
+        ]));
+        let ids = Arc::new(Int64Array::from(vec![1, 2, 3, 4]));
+        let ts = TimestampMicrosecondArray::from(vec![Some(0), Some(-1), None, Some(86_399_999_999)]);
+        let batch =
+            RecordBatch::try_new(Arc::clone(&schema), vec![ids, Arc::new(ts.with_timezone("UTC"))]).unwrap();
+        let mut writer = RowsWriter::new(dir.path(), schema, Rule::Column(1));
+        writer.write(&batch).unwrap();
+        let parts = writer.finish().unwrap();
+        let found: Vec<_> = parts.iter().map(|p| (p.partition.to_string(), p.rows)).collect();
+        assert_eq!(found, [("19691231".into(), 1), ("19700101".into(), 2), ("__NULL__".into(), 1)]);
+        assert_eq!(parts[1].logical_bytes(), 32);
+        assert_eq!(parts[2].column_bytes["ts"], 0);
+
+        let only_id = Arc::new(Schema::new(vec![
+            Field::new("id", DataType::Int64, true),
+            Field::new("new", DataType::Utf8, true),
+        ]));
+        let rows: Vec<_> =
+            read_part(&parts[1], &only_id, 1, None).unwrap().collect::<Outcome<Vec<_>>>().unwrap();
+        let ids = rows[0].column(0).as_primitive::<datafusion::arrow::datatypes::Int64Type>();
+        assert_eq!((ids.value(0), rows[0].column(1).null_count()), (4, 1));
+        drop(parts);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "drafts vanish");
+    }
+}

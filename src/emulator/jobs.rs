@@ -1,0 +1,305 @@
+//! Job documents: made once per id, kept on disk, and true about their outcome after a crash.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use tokio::sync::watch;
+
+use super::catalog::Catalog;
+use super::disk;
+use super::names::{Address, JobId, ProjectId, TableName, file_name};
+use super::tables::slice;
+use super::versions::{Commit, lock};
+use super::wire::{Arguments, Failure, Outcome, Reply, now_ms};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum State {
+    Pending,
+    Running,
+    Done,
+}
+
+impl State {
+    fn name(self) -> &'static str {
+        match self {
+            State::Pending => "PENDING",
+            State::Running => "RUNNING",
+            State::Done => "DONE",
+        }
+    }
+}
+
+/// Everything that is known about a job.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct JobDocument {
+    pub project: ProjectId,
+    pub id: JobId,
+    pub location: String,
+    pub configuration: Value,
+    pub state: State,
+    pub created_ms: i64,
+    pub started_ms: Option<i64>,
+    pub ended_ms: Option<i64>,
+    pub failure: Option<Failure>,
+    /// `load` or `query`, as `statistics` shows it.
+    pub statistics: Value,
+    /// Whose commits tell, after a crash, whether the job took effect.
+    pub destination: Option<TableName>,
+}
+
+impl JobDocument {
+    /// `p:US.id`.
+    pub(super) fn full_id(&self) -> String {
+        format!("{}:{}.{}", self.project, self.location, self.id)
+    }
+
+    pub(super) fn reference(&self) -> Value {
+        json!({"projectId": self.project.as_str(), "jobId": self.id.as_str(), "location": self.location})
+    }
+
+    /// Where the rows of a query are.
+    pub(super) fn result_address(&self) -> Outcome<Address> {
+        let table = &self.configuration["query"]["destinationTable"];
+        let table = table
+            .as_object()
+            .ok_or_else(|| Failure::invalid(format!("Job {} is no query", self.full_id())))?;
+        Address::from_reference(table, &self.project)
+    }
+
+    pub(super) fn resource(&self) -> Value {
+        let mut statistics = json!({"creationTime": self.created_ms.to_string()});
+        for (member, time) in [("startTime", self.started_ms), ("endTime", self.ended_ms)] {
+            if let Some(time) = time {
+                statistics[member] = json!(time.to_string());
+            }
+        }
+        if let Some(sections) = self.statistics.as_object() {
+            for (member, value) in sections {
+                statistics[member] = value.clone();
+            }
+        }
+        let mut status = json!({"state": self.state.name()});
+        if let Some(failure) = &self.failure {
+            status["errorResult"] = failure.proto();
+            status["errors"] = json!([failure.proto()]);
+        }
+        json!({
+            "kind": "bigquery#job",
+            "etag": format!("{}.{}", self.created_ms, self.state.name()),
+            "id": self.full_id(),
+            "selfLink": format!(
+                "https://bigquery.googleapis.com/bigquery/v2/projects/{}/jobs/{}?location={}",
+                self.project, self.id, self.location
+            ),
+            "user_email": "emulator@api2bq.invalid",
+            "jobReference": self.reference(),
+            "configuration": self.configuration,
+            "status": status,
+            "statistics": statistics,
+        })
+    }
+}
+
+/// One job and who waits for it.
+#[derive(Debug)]
+pub(super) struct Job {
+    path: PathBuf,
+    document: Mutex<JobDocument>,
+    done: watch::Sender<bool>,
+    cancelled: AtomicBool,
+}
+
+impl Job {
+    pub(super) fn document(&self) -> JobDocument {
+        lock(&self.document).clone()
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+
+    pub(super) fn start(&self) {
+        let mut document = lock(&self.document);
+        document.state = State::Running;
+        document.started_ms = Some(now_ms());
+    }
+
+    /// Ends the job, durably, and wakes who waits for it.
+    pub(super) fn finish(&self, outcome: Outcome<Value>) {
+        let mut document = lock(&self.document);
+        let now = now_ms();
+        document.started_ms.get_or_insert(now);
+        document.ended_ms = Some(now);
+        document.state = State::Done;
+        match outcome {
+            Ok(statistics) => document.statistics = statistics,
+            Err(failure) => document.failure = Some(failure),
+        }
+        if let Err(failure) = disk::write_document(&self.path, &*document) {
+            tracing::warn!(job = %document.id, error = failure.message, "cannot keep the end of a job");
+        }
+        drop(document);
+        self.done.send_replace(true);
+    }
+
+    /// Waits for the end, at most so long; whether it came.
+    pub(super) async fn wait(&self, at_most: Duration) -> bool {
+        let mut done = self.done.subscribe();
+        tokio::time::timeout(at_most, done.wait_for(|done| *done)).await.is_ok()
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Jobs {
+    root: PathBuf,
+    jobs: Mutex<BTreeMap<(ProjectId, JobId), Arc<Job>>>,
+}
+
+impl Jobs {
+    /// Reads the jobs below `root` and settles those that were running when the last process ended.
+    pub(super) fn open(root: &Path, catalog: &Catalog) -> std::io::Result<Jobs> {
+        let mut jobs = BTreeMap::new();
+        for project in disk::folders(&root.join("projects"))? {
+            let dir = project.join("jobs");
+            if !dir.is_dir() {
+                continue;
+            }
+            for entry in std::fs::read_dir(&dir)? {
+                let path = entry?.path();
+                if path.extension().is_some_and(|e| e == "tmp") {
+                    std::fs::remove_file(path)?;
+                    continue;
+                }
+                let Some(document) = disk::read_document::<JobDocument>(&path)? else { continue };
+                let key = (document.project.clone(), document.id.clone());
+                let running = document.state != State::Done;
+                let job = new_job(path, document);
+                if running {
+                    job.finish(settle(&job.document(), catalog));
+                } else {
+                    job.done.send_replace(true);
+                }
+                jobs.insert(key, Arc::new(job));
+            }
+        }
+        Ok(Jobs { root: root.to_owned(), jobs: Mutex::new(jobs) })
+    }
+
+    /// Makes a job, unless its id was ever used in the project: an id is never free again.
+    pub(super) fn create(&self, document: JobDocument) -> Outcome<Arc<Job>> {
+        let key = (document.project.clone(), document.id.clone());
+        let project = self.root.join("projects").join(file_name(key.0.as_str()));
+        let dir = project.join("jobs");
+        // `%` escapes keep ids that differ only by case apart only on file systems that do; so does BigQuery.
+        let path = dir.join(format!("{}.json", file_name(key.1.as_str())));
+        let job = Arc::new(new_job(path, document.clone()));
+        {
+            let mut jobs = lock(&self.jobs);
+            if let Some(existing) = jobs.get(&key) {
+                let id = existing.document().full_id();
+                return Err(Failure::duplicate(format!("Already Exists: Job {id}")));
+            }
+            jobs.insert(key.clone(), Arc::clone(&job));
+        }
+        let kept = disk::create_dir(&dir)
+            .and_then(|()| disk::sync_dir(&project))
+            .map_err(Failure::from)
+            .and_then(|()| disk::write_document(&job.path, &document));
+        if kept.is_err() {
+            lock(&self.jobs).remove(&key);
+        }
+        kept.map(|()| job)
+    }
+
+    /// A job, if it ran where the caller looks for it.
+    pub(super) fn get(&self, project: &ProjectId, id: &str, location: Option<&str>) -> Outcome<Arc<Job>> {
+        let shown = location.unwrap_or("US");
+        let not_found = || Failure::not_found(format!("Not found: Job {project}:{shown}.{id}"));
+        let id = JobId::parse(id)?;
+        let job = lock(&self.jobs).get(&(project.clone(), id)).cloned().ok_or_else(not_found)?;
+        let ran_in = job.document().location;
+        let found = match location {
+            Some(location) => location.eq_ignore_ascii_case(&ran_in),
+            // Without a location BigQuery looks in its two multi-regions only.
+            None => ran_in.eq_ignore_ascii_case("US") || ran_in.eq_ignore_ascii_case("EU"),
+        };
+        if found { Ok(job) } else { Err(not_found()) }
+    }
+
+    /// Whether a table may forget what it knows of a job, because the job's own document says it.
+    pub(super) fn is_settled(&self, project: &ProjectId, commit: &Commit) -> bool {
+        let job = lock(&self.jobs).get(&(project.clone(), commit.job.clone())).cloned();
+        job.is_none_or(|job| *job.done.borrow())
+    }
+
+    pub(super) fn list(&self, project: &ProjectId, arguments: &Arguments) -> Outcome<Reply> {
+        let state = arguments.get("stateFilter").map(str::to_ascii_uppercase);
+        let min = arguments.number("minCreationTime")?.and_then(|ms| i64::try_from(ms).ok());
+        let max = arguments.number("maxCreationTime")?.and_then(|ms| i64::try_from(ms).ok());
+        let jobs: Vec<Arc<Job>> = lock(&self.jobs).values().cloned().collect();
+        let mut found: Vec<JobDocument> = jobs.iter().map(|job| job.document()).collect();
+        found.retain(|d| {
+            d.project == *project
+                && state.as_deref().is_none_or(|s| s == d.state.name())
+                && min.is_none_or(|ms| d.created_ms >= ms)
+                && max.is_none_or(|ms| d.created_ms <= ms)
+        });
+        found.sort_by_key(|d| std::cmp::Reverse(d.created_ms));
+        let (range, next) = slice(found.len(), arguments)?;
+        let jobs: Vec<Value> = found[range]
+            .iter()
+            .map(|document| {
+                let mut item = document.resource();
+                item["state"] = item["status"]["state"].clone();
+                if document.failure.is_some() {
+                    item["errorResult"] = item["status"]["errorResult"].clone();
+                }
+                item
+            })
+            .collect();
+        let mut list = json!({"kind": "bigquery#jobList", "etag": now_ms().to_string(), "jobs": jobs});
+        if let Some(next) = next {
+            list["nextPageToken"] = Value::from(next);
+        }
+        Ok(Reply::Json(list))
+    }
+
+    /// Asks a job to stop; it is too late once it commits.
+    pub(super) fn cancel(&self, job: &Job) -> Reply {
+        job.cancelled.store(true, Ordering::Release);
+        Reply::Json(json!({"kind": "bigquery#jobCancelResponse", "job": job.document().resource()}))
+    }
+}
+
+fn new_job(path: PathBuf, document: JobDocument) -> Job {
+    let (done, _) = watch::channel(false);
+    Job { path, document: Mutex::new(document), done, cancelled: AtomicBool::new(false) }
+}
+
+/// What became of a job whose process died: its table knows whether it took effect.
+fn settle(document: &JobDocument, catalog: &Catalog) -> Outcome<Value> {
+    let table = document.destination.as_ref().and_then(|name| catalog.table(name).ok());
+    let commit = table.and_then(|t| {
+        t.current().commits.iter().find(|c| c.job == document.id).map(|c| c.statistics.clone())
+    });
+    commit.ok_or_else(|| {
+        Failure::backend(
+            "The job was running when the server stopped; it had no effect. Retry with a new job id.",
+        )
+    })
+}
+
+/// The job's id, and where it is to run, from a `jobReference`; an id is made up when none is given.
+pub(super) fn parse_reference(reference: Option<&Map<String, Value>>) -> Outcome<(JobId, Option<String>)> {
+    let member = |name: &str| reference.and_then(|r| r.get(name)).and_then(Value::as_str);
+    let id = match member("jobId").filter(|id| !id.is_empty()) {
+        Some(id) => JobId::parse(id)?,
+        None => JobId::parse(&format!("job_{}", disk::unique_name()))?,
+    };
+    Ok((id, member("location").filter(|l| !l.is_empty()).map(str::to_owned)))
+}

@@ -1,0 +1,258 @@
+//! Names that can only hold legal ids, partition keys, and the file names they are kept under.
+
+use std::fmt;
+
+use chrono::{Datelike, NaiveDate};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::wire::{Failure, Outcome, text};
+
+macro_rules! id_type {
+    ($name:ident, $what:literal, $legal:expr, $words:literal) => {
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        pub(super) struct $name(String);
+
+        impl $name {
+            pub(super) fn parse(text: &str) -> Outcome<Self> {
+                let legal: fn(char) -> bool = $legal;
+                if !text.is_empty() && text.len() <= 1024 && text.chars().all(legal) {
+                    return Ok($name(text.to_owned()));
+                }
+                let shown: String = text.chars().take(100).collect();
+                Err(Failure::invalid(format!(concat!("Invalid ", $what, " ID \"{}\". ", $words), shown)))
+            }
+
+            pub(super) fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                $name::parse(&text).map_err(|e| serde::de::Error::custom(e.message))
+            }
+        }
+    };
+}
+
+id_type!(
+    ProjectId,
+    "project",
+    |c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':'),
+    "Project IDs must contain only letters, digits, dashes, dots and colons."
+);
+id_type!(
+    DatasetId,
+    "dataset",
+    |c| c.is_alphanumeric() || matches!(c, '_' | '-'),
+    "Dataset IDs must be alphanumeric (plus underscores and dashes) and at most 1024 bytes long."
+);
+id_type!(
+    TableId,
+    "table",
+    |c| c.is_alphanumeric() || matches!(c, '_' | '-' | ' '),
+    "Table IDs must be alphanumeric (plus underscores, dashes and spaces) and at most 1024 bytes long."
+);
+id_type!(
+    JobId,
+    "job",
+    |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'),
+    "Job IDs must be alphanumeric (plus underscores and dashes) and at most 1024 characters long."
+);
+
+/// A table's full name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(super) struct TableName {
+    pub project: ProjectId,
+    pub dataset: DatasetId,
+    pub table: TableId,
+}
+
+impl TableName {
+    pub(super) fn reference(&self) -> Value {
+        json!({
+            "projectId": self.project.as_str(),
+            "datasetId": self.dataset.as_str(),
+            "tableId": self.table.as_str(),
+        })
+    }
+
+    /// `p:d.t`, as BigQuery's messages and ids spell it.
+    pub(super) fn legacy(&self) -> String {
+        format!("{}:{}.{}", self.project, self.dataset, self.table)
+    }
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.project, self.dataset, self.table)
+    }
+}
+
+/// A table, or one partition of it: `t` or `t$20240105`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Address {
+    pub name: TableName,
+    pub partition: Option<Partition>,
+}
+
+impl Address {
+    pub(super) fn parse(project: &str, dataset: &str, table: &str) -> Outcome<Self> {
+        let (table, partition) = match table.split_once('$') {
+            None => (table, None),
+            Some((table, decorator)) => (table, Some(Partition::from_decorator(decorator)?)),
+        };
+        if table.contains('@') {
+            return Err(Failure::not_implemented("snapshot decorators (`table@milliseconds`)"));
+        }
+        let name = TableName {
+            project: ProjectId::parse(project)?,
+            dataset: DatasetId::parse(dataset)?,
+            table: TableId::parse(table)?,
+        };
+        Ok(Address { name, partition })
+    }
+
+    /// From a `{projectId, datasetId, tableId}` document; the request's project stands in for a missing one.
+    pub(super) fn from_reference(reference: &Map<String, Value>, project: &ProjectId) -> Outcome<Self> {
+        let part = |name: &str| {
+            text(reference, name)
+                .ok_or_else(|| Failure::invalid(format!("Required parameter is missing: {name}")))
+        };
+        let project = text(reference, "projectId").unwrap_or(project.as_str());
+        Address::parse(project, part("datasetId")?, part("tableId")?)
+    }
+}
+
+/// Which rows of a table a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Partition {
+    /// All of them: the table is not partitioned.
+    Whole,
+    Day(NaiveDate),
+    /// Rows without a value in the partitioning column.
+    Null,
+}
+
+impl Partition {
+    /// Strict: eight digits that name a real day, because a load to a mistyped day must not succeed.
+    pub(super) fn from_decorator(decorator: &str) -> Outcome<Self> {
+        let invalid = || {
+            Failure::invalid(format!(
+                "Invalid partition decorator \"${decorator}\": expected $YYYYMMDD with a calendar day"
+            ))
+        };
+        match decorator {
+            "__NULL__" => return Ok(Partition::Null),
+            "__UNPARTITIONED__" | "__PARTITIONS_SUMMARY__" => {
+                return Err(Failure::not_implemented(format!("the decorator `${decorator}`")));
+            }
+            _ => {}
+        }
+        if decorator.len() != 8 || !decorator.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(invalid());
+        }
+        let number = |range: std::ops::Range<usize>| decorator[range].parse::<u32>().unwrap_or_default();
+        let year = i32::try_from(number(0..4)).unwrap_or_default();
+        NaiveDate::from_ymd_opt(year, number(4..6), number(6..8))
+            .filter(|day| day.year() >= 1)
+            .map(Partition::Day)
+            .ok_or_else(invalid)
+    }
+
+    pub(super) fn day(self) -> Option<NaiveDate> {
+        match self {
+            Partition::Day(day) => Some(day),
+            Partition::Whole | Partition::Null => None,
+        }
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Partition::Whole => f.write_str("__WHOLE__"),
+            Partition::Day(day) => write!(f, "{:04}{:02}{:02}", day.year(), day.month(), day.day()),
+            Partition::Null => f.write_str("__NULL__"),
+        }
+    }
+}
+
+impl Serialize for Partition {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Partition {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "__WHOLE__" {
+            return Ok(Partition::Whole);
+        }
+        Partition::from_decorator(&text).map_err(|e| serde::de::Error::custom(e.message))
+    }
+}
+
+/// The name that an id is kept under on disk: one path component, the same for the same id only.
+pub(super) fn file_name(id: &str) -> String {
+    let mut name = String::with_capacity(id.len());
+    for byte in id.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-') {
+            name.push(char::from(byte));
+        } else {
+            name.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    // File systems take 255 bytes. `%h` is no escape of any byte, so no other id is kept under such a name.
+    if name.len() > 200 { format!("%h{}", hex(&Sha256::digest(id.as_bytes()))) } else { name }
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_hold_no_paths() {
+        for text in ["", "..", "a/b", "a.b", "a\\b", "a\0", "a$b", &"x".repeat(1025)] {
+            assert!(TableId::parse(text).is_err(), "{text:?}");
+            assert!(DatasetId::parse(text).is_err(), "{text:?}");
+        }
+        for text in ["t", "flows_staging", "días-2024", "a b", &"x".repeat(1024)] {
+            assert!(TableId::parse(text).is_ok(), "{text:?}");
+        }
+        assert!(DatasetId::parse("a b").is_err());
+    }
+
+    #[test]
+    fn file_names_are_one_component_and_differ_when_ids_do() {
+        assert_eq!(file_name("flows-1_x"), "flows-1_x");
+        assert_eq!(file_name("é"), "%C3%A9");
+        assert_eq!(file_name(".."), "%2E%2E");
+        let (long, longer) = ("x".repeat(201), "x".repeat(202));
+        assert_eq!(file_name(&long).len(), 66);
+        assert_ne!(file_name(&long), file_name(&longer));
+    }
+
+    #[test]
+    fn decorators_name_real_days_only() {
+        assert_eq!(Partition::from_decorator("20240229").unwrap().to_string(), "20240229");
+        for text in ["20230229", "20241301", "20240100", "2024010", "202401011", "2024-1-1", "", "00000101"] {
+            let failure = Partition::from_decorator(text).unwrap_err();
+            assert_eq!((failure.code, failure.reason.as_str()), (400, "invalid"), "{text}");
+        }
+    }
+}

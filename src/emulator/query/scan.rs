@@ -1,0 +1,240 @@
+//! A table as DataFusion sees it: lower-case columns, the two pseudo columns, and only the partitions that
+//! a filter leaves.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use chrono::NaiveDate;
+use datafusion::arrow::array::{
+    ArrayRef, BooleanArray, Date32Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray,
+};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{DFSchema, DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchReceiverStream;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+
+use super::values;
+use crate::emulator::fields::{Kind, arrow_schema, timestamp_type};
+use crate::emulator::files::read_part;
+use crate::emulator::names::Partition;
+use crate::emulator::versions::{Part, Version};
+use crate::emulator::wire::Failure;
+
+pub(super) const PARTITION_TIME: &str = "_partitiontime";
+pub(super) const PARTITION_DATE: &str = "_partitiondate";
+
+#[derive(Debug)]
+pub(super) struct ScanTable {
+    pub version: Arc<Version>,
+    schema: SchemaRef,
+    stored_columns: usize,
+    /// Logical bytes of the columns and partitions that the plan reads.
+    bytes: Arc<AtomicU64>,
+}
+
+impl ScanTable {
+    pub(super) fn new(version: Arc<Version>, bytes: Arc<AtomicU64>) -> Self {
+        let stored = arrow_schema(&version.definition.fields);
+        let mut fields: Vec<Field> = stored
+            .fields()
+            .iter()
+            .map(|f| Field::new(f.name().to_lowercase(), f.data_type().clone(), true))
+            .collect();
+        let stored_columns = fields.len();
+        if version.definition.is_ingestion_partitioned() {
+            fields.push(Field::new(PARTITION_TIME, timestamp_type(), true));
+            fields.push(Field::new(PARTITION_DATE, DataType::Date32, true));
+        }
+        ScanTable { version, schema: Arc::new(Schema::new(fields)), stored_columns, bytes }
+    }
+
+    /// The columns that partitions are eliminated by, in lower case.
+    pub(super) fn partition_columns(&self) -> Vec<String> {
+        let definition = &self.version.definition;
+        match definition.partition_field() {
+            Some(field) => vec![field.name.to_lowercase()],
+            None if definition.is_ingestion_partitioned() => {
+                vec![PARTITION_TIME.to_owned(), PARTITION_DATE.to_owned()]
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// Whether all columns of `filter` are partition columns, so that it can be decided per partition.
+    fn is_decided_by_partition(&self, filter: &Expr) -> bool {
+        let columns = filter.column_refs();
+        let partition = self.partition_columns();
+        !columns.is_empty() && columns.iter().all(|c| partition.contains(&c.name)) && !filter.is_volatile()
+    }
+
+    /// The partitions that can hold rows for which `filters` are true.
+    fn wanted_partitions(&self, state: &dyn Session, filters: &[Expr]) -> Result<Vec<Part>> {
+        let parts = &self.version.parts;
+        let by_timestamp =
+            self.version.definition.partition_field().is_some_and(|f| f.kind == Kind::Timestamp);
+        let decided: Vec<Expr> =
+            filters.iter().filter(|f| self.is_decided_by_partition(f)).cloned().collect();
+        let Some(predicate) = conjunction(decided).filter(|_| !by_timestamp) else {
+            return Ok(parts.clone());
+        };
+
+        let mut partitions: Vec<Partition> = parts.iter().map(|p| p.partition).collect();
+        partitions.sort_unstable();
+        partitions.dedup();
+        let days: Vec<Option<i32>> = partitions.iter().map(|p| p.day().and_then(values::days)).collect();
+        let mut columns: Vec<(Field, ArrayRef)> = Vec::new();
+        for name in self.partition_columns() {
+            let field = self.schema.field_with_name(&name)?.clone();
+            let values: ArrayRef = match field.data_type() {
+                DataType::Date32 => Arc::new(Date32Array::from(days.clone())),
+                _ => Arc::new(midnights(&days)),
+            };
+            columns.push((field, values));
+        }
+        let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = columns.into_iter().unzip();
+        let schema = Arc::new(Schema::new(fields));
+        let batch = RecordBatch::try_new(Arc::clone(&schema), arrays)?;
+        let predicate = state.create_physical_expr(predicate, &DFSchema::try_from(schema)?)?;
+        let kept = predicate.evaluate(&batch)?.into_array(batch.num_rows())?;
+        let Some(kept) = kept.as_any().downcast_ref::<BooleanArray>() else { return Ok(parts.clone()) };
+        let kept: Vec<Partition> = partitions
+            .iter()
+            .zip(kept)
+            .filter(|(_, kept)| *kept == Some(true))
+            .map(|(partition, _)| *partition)
+            .collect();
+        Ok(parts.iter().filter(|p| kept.contains(&p.partition)).cloned().collect())
+    }
+}
+
+fn midnights(days: &[Option<i32>]) -> TimestampMicrosecondArray {
+    let micros = days.iter().map(|d| d.map(|d| i64::from(d) * 86_400_000_000));
+    micros.collect::<TimestampMicrosecondArray>().with_timezone("UTC")
+}
+
+#[async_trait::async_trait]
+impl TableProvider for ScanTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        let support = |filter: &&Expr| match self.is_decided_by_partition(filter) {
+            true => TableProviderFilterPushDown::Inexact,
+            false => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(support).collect())
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let all: Vec<usize> = (0..self.schema.fields().len()).collect();
+        let columns = projection.unwrap_or(&all);
+        let schema = Arc::new(self.schema.project(columns)?);
+        let parts = self.wanted_partitions(state, filters)?;
+        let bytes: u64 = parts
+            .iter()
+            .flat_map(|part| schema.fields().iter().filter_map(|f| part.column_bytes.get(f.name())))
+            .filter_map(serde_json::Value::as_u64)
+            .sum();
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+
+        let stored: Vec<usize> = columns.iter().copied().filter(|c| *c < self.stored_columns).collect();
+        let stored = Arc::new(self.schema.project(&stored)?);
+        let streams = state.config().target_partitions().clamp(1, parts.len().max(1));
+        let mut groups: Vec<Vec<Part>> = vec![Vec::new(); streams];
+        let total: u64 = parts.iter().map(|p| p.rows).sum();
+        let mut before = 0;
+        for part in parts {
+            // Neighbours stay together: the order of a table without ORDER BY is stable then.
+            let group = usize::try_from(before * streams as u64 / total.max(1)).unwrap_or(0);
+            before += part.rows;
+            groups[group.min(streams - 1)].push(part);
+        }
+        let partitions = groups
+            .into_iter()
+            .map(|parts| {
+                let (schema, stored) = (Arc::clone(&schema), Arc::clone(&stored));
+                Arc::new(PartsStream { parts, schema, stored }) as Arc<dyn PartitionStream>
+            })
+            .collect();
+        Ok(Arc::new(StreamingTableExec::try_new(schema, partitions, None, [], false, limit)?))
+    }
+}
+
+/// The rows of some parts, one after the other.
+#[derive(Debug)]
+struct PartsStream {
+    parts: Vec<Part>,
+    schema: SchemaRef,
+    stored: SchemaRef,
+}
+
+impl PartitionStream for PartsStream {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&self.schema), 2);
+        let (sender, parts) = (builder.tx(), self.parts.clone());
+        let (schema, stored) = (Arc::clone(&self.schema), Arc::clone(&self.stored));
+        builder.spawn_blocking(move || {
+            for part in parts {
+                for batch in read_part(&part, &stored, 0, None).map_err(external)? {
+                    let batch = batch.map_err(external)?;
+                    let batch = with_pseudo_columns(&batch, &schema, part.partition.day())?;
+                    if sender.blocking_send(Ok(batch)).is_err() {
+                        return Ok(()); // nobody reads any more: a LIMIT is reached or the query is cancelled
+                    }
+                }
+            }
+            Ok(())
+        });
+        builder.build()
+    }
+}
+
+fn external(failure: Failure) -> DataFusionError {
+    DataFusionError::External(failure.message.into())
+}
+
+fn with_pseudo_columns(
+    rows: &RecordBatch,
+    schema: &SchemaRef,
+    day: Option<NaiveDate>,
+) -> Result<RecordBatch> {
+    let count = rows.num_rows();
+    let day = day.and_then(values::days);
+    let columns: Vec<ArrayRef> = schema
+        .fields()
+        .iter()
+        .map(|field| match (field.name().as_str(), rows.column_by_name(field.name())) {
+            (_, Some(stored)) => Arc::clone(stored),
+            (PARTITION_DATE, None) => Arc::new(Date32Array::from(vec![day; count])) as ArrayRef,
+            (_, None) => Arc::new(midnights(&vec![day; count])),
+        })
+        .collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(count));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+}
+
+/// The scan behind a plan's table source.
+pub(super) fn scan_table(provider: &dyn TableProvider) -> Option<&ScanTable> {
+    (provider as &dyn Any).downcast_ref::<ScanTable>()
+}

@@ -1,0 +1,182 @@
+//! Which method and path does what.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{Method, header};
+use axum::response::Response;
+use serde_json::{Map, Value, json};
+
+use super::Emulator;
+use super::names::{Address, DatasetId, ProjectId};
+use super::run::{self, blocking};
+use super::wire::{self, Arguments, Failure, Outcome, Reply};
+use super::{rows, tables};
+
+/// Methods that this server does not have answer 501 in BigQuery's error shape.
+pub(super) fn router(emulator: Arc<Emulator>) -> Router {
+    Router::new().fallback(handle).with_state(emulator)
+}
+
+async fn handle(State(emulator): State<Arc<Emulator>>, request: Request) -> Response {
+    wire::response(answer(&emulator, request).await)
+}
+
+async fn answer(emulator: &Arc<Emulator>, request: Request) -> Outcome<Reply> {
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path();
+    let segments = path_segments(path.strip_prefix("/bigquery/v2").unwrap_or(path))?;
+    let arguments = Arguments::parse(parts.uri.query());
+    let body = wire::read_object(&parts.headers, body).await?;
+    let if_match = parts.headers.get(header::IF_MATCH).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let location = || arguments.get("location");
+    let project = |id: &str| ProjectId::parse(id);
+
+    // The two that wait and the two that start jobs are at home in async code; all others touch files.
+    match (&parts.method, segments.as_slice()) {
+        (&Method::POST, ["projects", p, "jobs"]) => return run::insert(emulator, project(p)?, &body).await,
+        (&Method::POST, ["projects", p, "queries"]) => return run::query(emulator, project(p)?, &body).await,
+        (&Method::GET, ["projects", p, "queries", id]) => {
+            let job = emulator.jobs.get(&project(p)?, id, location())?;
+            return run::query_results(emulator, &job, arguments).await;
+        }
+        _ => {}
+    }
+    let segments: Vec<String> = segments.into_iter().map(str::to_owned).collect();
+    let (emulator, method) = (Arc::clone(emulator), parts.method);
+    blocking(move || {
+        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        on_files(&emulator, &method, &segments, &arguments, &body, if_match.as_deref())
+    })
+    .await
+}
+
+fn on_files(
+    emulator: &Emulator,
+    method: &Method,
+    segments: &[&str],
+    arguments: &Arguments,
+    body: &Map<String, Value>,
+    if_match: Option<&str>,
+) -> Outcome<Reply> {
+    let Emulator { catalog, jobs, .. } = emulator;
+    let project = |id: &str| ProjectId::parse(id);
+    let location = arguments.get("location");
+    let (get, post) = (method == Method::GET, method == Method::POST);
+    let (delete, patch) = (method == Method::DELETE, method == Method::PATCH || method == Method::PUT);
+    match segments {
+        ["projects"] if get => Ok(projects(emulator)),
+        ["projects", p, "serviceAccount"] if get => {
+            let project = project(p)?;
+            Ok(Reply::Json(json!({
+                "kind": "bigquery#getServiceAccountResponse",
+                "email": format!("bq-{project}@bigquery-encryption.iam.gserviceaccount.com"),
+            })))
+        }
+        ["projects", p, "datasets"] if post => tables::insert_dataset(catalog, project(p)?, body),
+        ["projects", p, "datasets"] if get => tables::list_datasets(catalog, &project(p)?, arguments),
+        ["projects", p, "datasets", d] => {
+            let (project, dataset) = (project(p)?, DatasetId::parse(d)?);
+            if get {
+                Ok(Reply::Json(catalog.dataset(&project, &dataset)?.document().resource()))
+            } else if patch {
+                tables::patch_dataset(catalog, &project, &dataset, body, if_match)
+            } else if delete {
+                catalog.delete_dataset(&project, &dataset, arguments.flag("deleteContents"))?;
+                Ok(Reply::NoContent)
+            } else {
+                Err(no_method(method, segments))
+            }
+        }
+        ["projects", p, "datasets", d, "tables"] if post => {
+            tables::insert_table(catalog, &project(p)?, d, body)
+        }
+        ["projects", p, "datasets", d, "tables"] if get => {
+            tables::list_tables(catalog, &project(p)?, &DatasetId::parse(d)?, arguments)
+        }
+        ["projects", _, "datasets", _, "tables", t] if t.contains(':') => Err(no_method(method, segments)),
+        ["projects", p, "datasets", d, "tables", t] => {
+            let address = Address::parse(p, d, t)?;
+            if get {
+                tables::get_table(catalog, &address)
+            } else if patch {
+                tables::patch_table(catalog, &address, body, if_match)
+            } else if delete {
+                tables::delete_table(catalog, &address)
+            } else {
+                Err(no_method(method, segments))
+            }
+        }
+        ["projects", p, "datasets", d, "tables", t, "data"] if get => {
+            rows::list(catalog, &Address::parse(p, d, t)?, arguments)
+        }
+        ["projects", p, "jobs"] if get => jobs.list(&project(p)?, arguments),
+        ["projects", p, "jobs", id] if get => {
+            Ok(Reply::Json(jobs.get(&project(p)?, id, location)?.document().resource()))
+        }
+        ["projects", p, "jobs", id, "cancel"] if post => {
+            let job = jobs.get(&project(p)?, id, location)?;
+            Ok(jobs.cancel(&job))
+        }
+        _ => Err(no_method(method, segments)),
+    }
+}
+
+fn no_method(method: &Method, segments: &[&str]) -> Failure {
+    Failure::not_implemented(format!("{method} /{}", segments.join("/")))
+}
+
+fn projects(emulator: &Emulator) -> Reply {
+    let list: Vec<Value> = emulator
+        .catalog
+        .projects()
+        .iter()
+        .enumerate()
+        .map(|(index, project)| {
+            json!({
+                "kind": "bigquery#project",
+                "id": project.as_str(),
+                "numericId": (index + 1).to_string(),
+                "projectReference": {"projectId": project.as_str()},
+                "friendlyName": project.as_str(),
+            })
+        })
+        .collect();
+    Reply::Json(json!({"kind": "bigquery#projectList", "totalItems": list.len(), "projects": list}))
+}
+
+/// Split first, then decoded: an escaped slash does not make a new segment.
+fn path_segments(path: &str) -> Outcome<Vec<String>> {
+    let decode = |segment: &str| {
+        let mut bytes = Vec::with_capacity(segment.len());
+        let mut rest = segment.as_bytes();
+        while let Some((&first, after)) = rest.split_first() {
+            rest = after;
+            if first != b'%' {
+                bytes.push(first);
+                continue;
+            }
+            let code = rest.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+            let byte = code.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+            bytes.push(byte.ok_or_else(|| Failure::invalid("the path has a damaged escape"))?);
+            rest = &rest[2..];
+        }
+        String::from_utf8(bytes).map_err(|_| Failure::invalid("the path is not UTF-8"))
+    };
+    path.split('/').filter(|s| !s.is_empty()).map(decode).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_decoded_after_the_split() {
+        assert_eq!(path_segments("/projects/p%2Fq/x%24y/").unwrap(), ["projects", "p/q", "x$y"]);
+        assert!(path_segments("/a%2").is_err());
+        assert!(path_segments("/a%zz").is_err());
+        assert!(path_segments("/%FF").is_err());
+    }
+}

@@ -1,0 +1,319 @@
+//! Runs jobs: from a configuration to a document that is DONE.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::Emulator;
+use super::destination::Destination;
+use super::jobs::{Job, JobDocument, State, parse_reference};
+use super::load::{self, LoadSpec};
+use super::names::{JobId, ProjectId, TableName};
+use super::query::{self, QuerySpec};
+use super::rows;
+use super::versions::Commit;
+use super::wire::{Arguments, Failure, Outcome, Reply, integer, now_ms, object};
+
+/// What a job is to do, checked before the job exists.
+enum Work {
+    Load(Box<LoadSpec>),
+    Query(Box<QuerySpec>, Box<Destination>),
+}
+
+/// jobs.insert. Wrong documents are refused here; what goes wrong later is the job's own errorResult.
+pub(super) async fn insert(
+    emulator: &Arc<Emulator>,
+    project: ProjectId,
+    body: &Map<String, Value>,
+) -> Outcome<Reply> {
+    let missing = |what: &str| Failure::invalid(format!("Required parameter is missing: {what}"));
+    let configuration = object(body, "configuration").ok_or_else(|| missing("configuration"))?;
+    let (id, location) = parse_reference(object(body, "jobReference"))?;
+    let dry_run = configuration.get("dryRun").and_then(Value::as_bool).unwrap_or(false);
+    for kind in ["copy", "extract"] {
+        if configuration.get(kind).is_some_and(|v| !v.is_null()) {
+            return Err(Failure::not_implemented(format!("{kind} jobs")));
+        }
+    }
+    let mut document = JobDocument {
+        project: project.clone(),
+        id,
+        location: String::new(),
+        configuration: Value::Object(configuration.clone()),
+        state: State::Pending,
+        created_ms: now_ms(),
+        started_ms: None,
+        ended_ms: None,
+        failure: None,
+        statistics: Value::Null,
+        destination: None,
+    };
+    let work = match (object(configuration, "load"), object(configuration, "query")) {
+        (Some(load), None) => {
+            let spec = LoadSpec::parse(load, &project)?;
+            document.configuration["jobType"] = json!("LOAD");
+            document.location = location_of(emulator, location, Some(&spec.destination.address.name));
+            document.destination = Some(spec.destination.address.name.clone());
+            Work::Load(Box::new(spec))
+        }
+        (None, Some(query)) => {
+            let mut spec = QuerySpec::parse(query, &project)?;
+            document.configuration["jobType"] = json!("QUERY");
+            let named = spec.destination.take();
+            document.location = location_of(emulator, location, named.as_ref().map(|d| &d.address.name));
+            if dry_run {
+                let prepared = query::prepare(emulator, &spec, &document.location).await?;
+                document.state = State::Done;
+                document.statistics = prepared.statistics(true);
+                return Ok(Reply::Json(document.resource()));
+            }
+            let destination = match named {
+                Some(destination) => destination,
+                None => anonymous(emulator, &mut document)?,
+            };
+            document.destination = Some(destination.address.name.clone());
+            Work::Query(Box::new(spec), Box::new(destination))
+        }
+        (None, None) => return Err(missing("configuration.load or configuration.query")),
+        (Some(_), Some(_)) => return Err(Failure::invalid("Only one of load and query may be set")),
+    };
+    if dry_run {
+        document.state = State::Done;
+        return Ok(Reply::Json(document.resource()));
+    }
+    let job = submit(emulator, document, work).await?;
+    // Most clients poll at once: a short job is then done with one round trip less.
+    job.wait(Duration::from_millis(50)).await;
+    Ok(Reply::Json(job.document().resource()))
+}
+
+/// jobs.query: a job, and its first page if it ends in time.
+pub(super) async fn query(
+    emulator: &Arc<Emulator>,
+    project: ProjectId,
+    body: &Map<String, Value>,
+) -> Outcome<Reply> {
+    let spec = QuerySpec::parse(body, &project)?;
+    let (id, location) = parse_reference(Some(body).filter(|b| b.contains_key("location")))?;
+    let location = location_of(emulator, location, None);
+    if body.get("dryRun").and_then(Value::as_bool) == Some(true) {
+        let prepared = query::prepare(emulator, &spec, &location).await?;
+        return Ok(Reply::Json(json!({
+            "kind": "bigquery#queryResponse",
+            "jobReference": {"projectId": project.as_str(), "location": location},
+            "schema": prepared.schema_document(),
+            "totalBytesProcessed": prepared.bytes_processed().to_string(),
+            "jobComplete": true,
+            "cacheHit": false,
+        })));
+    }
+    let mut configuration = json!({"jobType": "QUERY", "query": {}});
+    for member in
+        ["query", "defaultDataset", "useLegacySql", "queryParameters", "parameterMode", "maximumBytesBilled"]
+    {
+        if let Some(value) = body.get(member) {
+            configuration["query"][member] = value.clone();
+        }
+    }
+    if let Some(labels) = body.get("labels") {
+        configuration["labels"] = labels.clone();
+    }
+    let mut document = JobDocument {
+        project,
+        id,
+        location,
+        configuration,
+        state: State::Pending,
+        created_ms: now_ms(),
+        started_ms: None,
+        ended_ms: None,
+        failure: None,
+        statistics: Value::Null,
+        destination: None,
+    };
+    let destination = anonymous(emulator, &mut document)?;
+    document.destination = Some(destination.address.name.clone());
+    let job = submit(emulator, document, Work::Query(Box::new(spec), Box::new(destination))).await?;
+    let wait_ms = integer(body, "timeoutMs")?.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(10_000);
+    let int64 =
+        object(body, "formatOptions").and_then(|f| f.get("useInt64Timestamp")).and_then(Value::as_bool);
+    let max_results = integer(body, "maxResults")?.map(|max| ("maxResults", max.to_string()));
+    let micros = int64.map(|flag| ("formatOptions.useInt64Timestamp", flag.to_string()));
+    let arguments = Arguments::of(max_results.into_iter().chain(micros));
+    results(emulator, &job, wait_ms, arguments, "bigquery#queryResponse").await
+}
+
+/// getQueryResults: waits, then answers a page or the job's failure.
+pub(super) async fn query_results(
+    emulator: &Arc<Emulator>,
+    job: &Job,
+    arguments: Arguments,
+) -> Outcome<Reply> {
+    let wait_ms = arguments.number("timeoutMs")?.unwrap_or(10_000);
+    results(emulator, job, wait_ms, arguments, "bigquery#getQueryResultsResponse").await
+}
+
+async fn results(
+    emulator: &Arc<Emulator>,
+    job: &Job,
+    wait_ms: u64,
+    arguments: Arguments,
+    kind: &str,
+) -> Outcome<Reply> {
+    // BigQuery never holds a request for more than 200 s.
+    let done = job.wait(Duration::from_millis(wait_ms.min(200_000))).await;
+    let document = job.document();
+    let mut envelope = json!({
+        "kind": kind,
+        "jobReference": document.reference(),
+        "jobComplete": done,
+        "location": document.location,
+        "queryId": document.id.as_str(),
+    });
+    if !done {
+        return Ok(Reply::Json(envelope));
+    }
+    if let Some(failure) = document.failure {
+        return Err(failure);
+    }
+    let address = document.result_address()?;
+    envelope["etag"] = json!(document.id.as_str());
+    envelope["cacheHit"] = json!(false);
+    envelope["creationTime"] = json!(document.created_ms.to_string());
+    for (member, time) in [("startTime", document.started_ms), ("endTime", document.ended_ms)] {
+        envelope[member] = json!(time.unwrap_or(document.created_ms).to_string());
+    }
+    for member in ["totalBytesProcessed", "totalBytesBilled"] {
+        envelope[member] = document.statistics["query"][member].clone();
+    }
+    let catalog = Arc::clone(&emulator.catalog);
+    blocking(move || {
+        let version = catalog.table(&address.name)?.current();
+        envelope["schema"] = json!({"fields": super::fields::documents(&version.definition.fields)});
+        let page = rows::page(&version, address.partition, &arguments)?;
+        envelope["totalRows"] = json!(page.total_rows.to_string());
+        if let Some(next) = page.next {
+            envelope["pageToken"] = json!(next);
+        }
+        Ok(Reply::Rows(envelope, page.rows))
+    })
+    .await
+}
+
+fn location_of(emulator: &Emulator, asked: Option<String>, destination: Option<&TableName>) -> String {
+    let of_dataset = || {
+        let dataset = emulator.catalog.dataset(&destination?.project, &destination?.dataset).ok()?;
+        Some(dataset.document().location)
+    };
+    asked.or_else(of_dataset).unwrap_or_else(|| "US".to_owned())
+}
+
+/// A destination nobody asked for, shown in the job's configuration because clients read the rows from there.
+fn anonymous(emulator: &Emulator, document: &mut JobDocument) -> Outcome<Destination> {
+    let definition = emulator.catalog.anonymous_table(&document.project, &document.location)?;
+    let query = &mut document.configuration["query"];
+    query["destinationTable"] = definition.name.reference();
+    query["createDisposition"] = json!("CREATE_IF_NEEDED");
+    query["writeDisposition"] = json!("WRITE_TRUNCATE");
+    Ok(Destination::anonymous(&definition))
+}
+
+async fn submit(emulator: &Arc<Emulator>, document: JobDocument, work: Work) -> Outcome<Arc<Job>> {
+    let state = Arc::clone(emulator);
+    let job = blocking(move || state.jobs.create(document)).await?;
+    let (state, running) = (Arc::clone(emulator), Arc::clone(&job));
+    tokio::spawn(async move {
+        let slots = match &work {
+            Work::Load(_) => &state.load_slots,
+            Work::Query(..) => &state.query_slots,
+        };
+        let _slot = slots.acquire().await;
+        running.start();
+        // A task of its own, so that a panic ends the job and not only the thread that waits for it.
+        let inner = tokio::spawn(execute(Arc::clone(&state), Arc::clone(&running), work));
+        let outcome = inner.await.unwrap_or_else(|e| Err(Failure::backend(format!("the job died: {e}"))));
+        if let Err(failure) = &outcome {
+            tracing::debug!(job = %running.document().id, error = failure.message, "job failed");
+        }
+        let _ = blocking(move || {
+            running.finish(outcome);
+            Ok(())
+        })
+        .await;
+    });
+    Ok(job)
+}
+
+async fn execute(emulator: Arc<Emulator>, job: Arc<Job>, work: Work) -> Outcome<Value> {
+    let document = job.document();
+    let cancelled = {
+        let job = Arc::clone(&job);
+        move || job.is_cancelled()
+    };
+    if cancelled() {
+        return Err(Failure::stopped());
+    }
+    match work {
+        Work::Load(spec) => {
+            let name = &spec.destination.address.name;
+            check_location(&emulator, name, &document.location)?;
+            let loaded = load::run(&spec, Arc::clone(&emulator.catalog), cancelled.clone()).await?;
+            let statistics = loaded.statistics();
+            commit(&emulator, &document, spec.destination, loaded.target, loaded.parts, statistics, cancelled)
+                .await
+        }
+        Work::Query(spec, destination) => {
+            check_location(&emulator, &destination.address.name, &document.location)?;
+            let prepared = query::prepare(&emulator, &spec, &document.location).await?;
+            let target = Arc::new(destination.target(&emulator.catalog, &prepared.fields, false)?);
+            let mut statistics = prepared.statistics(false);
+            let parts = query::write(prepared, Arc::clone(&target), cancelled.clone()).await?;
+            let rows: u64 = parts.iter().map(|p| p.rows).sum();
+            statistics["query"]["outputRows"] = json!(rows.to_string());
+            commit(&emulator, &document, *destination, target, parts, statistics, cancelled).await
+        }
+    }
+}
+
+async fn commit(
+    emulator: &Arc<Emulator>,
+    document: &JobDocument,
+    destination: Destination,
+    target: Arc<super::destination::Target>,
+    parts: Vec<super::versions::Part>,
+    statistics: Value,
+    cancelled: impl Fn() -> bool + Send + 'static,
+) -> Outcome<Value> {
+    let (emulator, project, id): (_, ProjectId, JobId) =
+        (Arc::clone(emulator), document.project.clone(), document.id.clone());
+    blocking(move || {
+        if cancelled() {
+            return Err(Failure::stopped());
+        }
+        let commit = Commit { job: id, statistics: statistics.clone() };
+        let settled = |commit: &Commit| emulator.jobs.is_settled(&project, commit);
+        destination.commit(&emulator.catalog, &target, parts, commit, settled)?;
+        Ok(statistics)
+    })
+    .await
+}
+
+fn check_location(emulator: &Emulator, name: &TableName, location: &str) -> Outcome<()> {
+    let found = emulator.catalog.dataset(&name.project, &name.dataset)?.document().location;
+    if found.eq_ignore_ascii_case(location) {
+        return Ok(());
+    }
+    let (project, dataset) = (&name.project, &name.dataset);
+    Err(Failure::not_found(format!(
+        "Not found: Dataset {project}:{dataset} was not found in location {location}"
+    )))
+}
+
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Outcome<T> + Send + 'static,
+) -> Outcome<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|e| Err(Failure::backend(format!("a request died: {e}"))))
+}

@@ -1,0 +1,321 @@
+//! Datasets and tables: insert, get, list, patch, delete.
+
+use serde_json::{Map, Value, json};
+
+use super::catalog::{Catalog, DATASET_REST, DatasetDocument, apply_rest};
+use super::destination::{parse_partitioning, partitioning_document};
+use super::fields::{self, Field, Mode};
+use super::files::same_name;
+use super::names::{Address, DatasetId, Partition, ProjectId};
+use super::rows::check_partition;
+use super::versions::{Definition, Part, Version};
+use super::wire::{Arguments, Failure, Outcome, Reply, integer, object, text};
+
+type Body = Map<String, Value>;
+
+pub(super) fn insert_dataset(catalog: &Catalog, project: ProjectId, body: &Body) -> Outcome<Reply> {
+    let id = object(body, "datasetReference")
+        .and_then(|r| text(r, "datasetId"))
+        .ok_or_else(|| Failure::invalid("Required parameter is missing: datasetReference.datasetId"))?;
+    let id = DatasetId::parse(id)?;
+    if id.as_str().starts_with('_') {
+        return Err(Failure::invalid(format!("Invalid dataset ID \"{id}\": the underscore is reserved")));
+    }
+    let location = text(body, "location").filter(|l| !l.is_empty()).unwrap_or("US").to_owned();
+    let mut document = DatasetDocument::new(project, id, location);
+    apply_rest(&mut document.rest, body, &DATASET_REST);
+    Ok(Reply::Json(catalog.insert_dataset(document)?.document().resource()))
+}
+
+pub(super) fn list_datasets(catalog: &Catalog, project: &ProjectId, arguments: &Arguments) -> Outcome<Reply> {
+    let mut found: Vec<DatasetDocument> = catalog.datasets(project).iter().map(|d| d.document()).collect();
+    found.retain(|d| arguments.flag("all") || !d.is_hidden());
+    let (range, next) = slice(found.len(), arguments)?;
+    let mut list = json!({"kind": "bigquery#datasetList"});
+    let datasets: Vec<Value> = found[range]
+        .iter()
+        .map(|d| {
+            let resource = d.resource();
+            let mut item = json!({"kind": "bigquery#dataset"});
+            for member in ["id", "datasetReference", "location", "labels", "friendlyName", "type"] {
+                if let Some(value) = resource.get(member) {
+                    item[member] = value.clone();
+                }
+            }
+            item
+        })
+        .collect();
+    list["datasets"] = Value::from(datasets);
+    if let Some(next) = next {
+        list["nextPageToken"] = Value::from(next);
+    }
+    Ok(Reply::Json(list))
+}
+
+pub(super) fn patch_dataset(
+    catalog: &Catalog,
+    project: &ProjectId,
+    id: &DatasetId,
+    body: &Body,
+    if_match: Option<&str>,
+) -> Outcome<Reply> {
+    let dataset = catalog.dataset(project, id)?;
+    dataset.change(|document| {
+        check_etag(if_match, &document.etag())?;
+        if let Some(location) = text(body, "location")
+            && !location.eq_ignore_ascii_case(&document.location)
+        {
+            return Err(Failure::invalid("Dataset location cannot be changed"));
+        }
+        apply_rest(&mut document.rest, body, &DATASET_REST);
+        Ok(())
+    })?;
+    Ok(Reply::Json(dataset.document().resource()))
+}
+
+pub(super) fn insert_table(
+    catalog: &Catalog,
+    project: &ProjectId,
+    dataset: &str,
+    body: &Body,
+) -> Outcome<Reply> {
+    let reference = object(body, "tableReference")
+        .ok_or_else(|| Failure::invalid("Required parameter is missing: tableReference"))?;
+    let id = text(reference, "tableId")
+        .ok_or_else(|| Failure::invalid("Required parameter is missing: tableReference.tableId"))?;
+    let address = Address::parse(project.as_str(), dataset, id)?;
+    if address.partition.is_some() {
+        return Err(Failure::invalid(format!("Invalid table ID \"{id}\": a partition cannot be created")));
+    }
+    let location = catalog.dataset(&address.name.project, &address.name.dataset)?.document().location;
+    for member in
+        ["view", "materializedView", "externalDataConfiguration", "rangePartitioning", "cloneDefinition"]
+    {
+        if body.get(member).is_some_and(|v| !v.is_null()) {
+            return Err(Failure::not_implemented(format!("tables with {member}")));
+        }
+    }
+    let mut definition = Definition::new(address.name);
+    if let Some(schema) = object(body, "schema") {
+        definition.fields = fields::parse_schema(schema)?;
+    }
+    apply_table(&mut definition, body)?;
+    definition.check_partitioning()?;
+    let table = catalog.create_table(Version::empty(definition))?;
+    Ok(Reply::Json(resource(&table.current(), None, &location)))
+}
+
+pub(super) fn get_table(catalog: &Catalog, address: &Address) -> Outcome<Reply> {
+    let location = catalog.dataset(&address.name.project, &address.name.dataset)?.document().location;
+    let version = catalog.table(&address.name)?.current();
+    check_partition(&version, address.partition)?;
+    Ok(Reply::Json(resource(&version, address.partition, &location)))
+}
+
+pub(super) fn list_tables(
+    catalog: &Catalog,
+    project: &ProjectId,
+    dataset: &DatasetId,
+    arguments: &Arguments,
+) -> Outcome<Reply> {
+    let dataset = catalog.dataset(project, dataset)?;
+    let location = dataset.document().location;
+    let found = dataset.tables();
+    let (range, next) = slice(found.len(), arguments)?;
+    let tables: Vec<Value> = found[range]
+        .iter()
+        .map(|table| {
+            let resource = resource(&table.current(), None, &location);
+            let mut item = json!({"kind": "bigquery#table"});
+            for member in [
+                "id",
+                "tableReference",
+                "type",
+                "friendlyName",
+                "timePartitioning",
+                "requirePartitionFilter",
+                "clustering",
+                "creationTime",
+                "expirationTime",
+                "labels",
+            ] {
+                if let Some(value) = resource.get(member) {
+                    item[member] = value.clone();
+                }
+            }
+            item
+        })
+        .collect();
+    let mut list = json!({
+        "kind": "bigquery#tableList", "etag": dataset.document().etag(), "totalItems": found.len(), "tables": tables,
+    });
+    if let Some(next) = next {
+        list["nextPageToken"] = Value::from(next);
+    }
+    Ok(Reply::Json(list))
+}
+
+pub(super) fn patch_table(
+    catalog: &Catalog,
+    address: &Address,
+    body: &Body,
+    if_match: Option<&str>,
+) -> Outcome<Reply> {
+    if address.partition.is_some() {
+        return Err(Failure::invalid("Cannot change a partition: name the table"));
+    }
+    catalog.table(&address.name)?.change(|version| {
+        let definition = &mut version.definition;
+        check_etag(if_match, &definition.etag())?;
+        if let Some(schema) = object(body, "schema") {
+            definition.fields = changed_schema(definition, fields::parse_schema(schema)?)?;
+        }
+        let before = definition.partitioning.clone();
+        apply_table(definition, body)?;
+        if before.as_ref().map(|p| &p.field) != definition.partitioning.as_ref().map(|p| &p.field) {
+            let name = definition.name.legacy();
+            return Err(Failure::invalid(format!(
+                "Cannot change partitioning/clustering spec for a table {name}"
+            )));
+        }
+        definition.check_partitioning()
+    })?;
+    get_table(catalog, address)
+}
+
+pub(super) fn delete_table(catalog: &Catalog, address: &Address) -> Outcome<Reply> {
+    let Some(partition) = address.partition else {
+        catalog.delete_table(&address.name)?;
+        return Ok(Reply::NoContent);
+    };
+    catalog.table(&address.name)?.change(|version| {
+        check_partition(version, Some(partition))?;
+        let before = version.parts.len();
+        version.parts.retain(|part| part.partition != partition);
+        if version.parts.len() == before {
+            let name = version.definition.name.legacy();
+            return Err(Failure::not_found(format!("Not found: Partition {name}${partition}")));
+        }
+        Ok(())
+    })?;
+    Ok(Reply::NoContent)
+}
+
+fn check_etag(if_match: Option<&str>, etag: &str) -> Outcome<()> {
+    match if_match {
+        Some(wanted) if wanted != "*" && wanted.trim_matches('"') != etag => {
+            Err(Failure::condition_not_met())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Columns may be added as NULLABLE or REPEATED and relaxed from REQUIRED; nothing else.
+fn changed_schema(definition: &Definition, wanted: Vec<Field>) -> Outcome<Vec<Field>> {
+    let name = definition.name.legacy();
+    let refuse =
+        |what: String| Failure::invalid(format!("Provided Schema does not match Table {name}. {what}"));
+    for old in &definition.fields {
+        let Some(new) = wanted.iter().find(|f| same_name(&f.name, &old.name)) else {
+            return Err(refuse(format!("Field {} is missing in new schema", old.name)));
+        };
+        if new.kind != old.kind || new.fields != old.fields {
+            let (from, to) = (old.kind.legacy(), new.kind.legacy());
+            return Err(refuse(format!("Field {} has changed type from {from} to {to}", old.name)));
+        }
+        if new.mode != old.mode && (old.mode, new.mode) != (Mode::Required, Mode::Nullable) {
+            return Err(refuse(format!("Field {} has changed mode", old.name)));
+        }
+    }
+    for new in &wanted {
+        let known = definition.fields.iter().any(|f| same_name(&f.name, &new.name));
+        if !known && new.mode == Mode::Required {
+            return Err(refuse(format!(
+                "Cannot add required fields to an existing schema. (field: {})",
+                new.name
+            )));
+        }
+    }
+    Ok(wanted)
+}
+
+/// The members that a client may set, at creation or later; an explicit null clears.
+fn apply_table(definition: &mut Definition, body: &Body) -> Outcome<()> {
+    const REST: [&str; 6] =
+        ["friendlyName", "description", "labels", "clustering", "maxStaleness", "encryptionConfiguration"];
+    apply_rest(&mut definition.rest, body, &REST);
+    if body.contains_key("expirationTime") {
+        definition.expiration_ms = integer(body, "expirationTime")?.filter(|ms| *ms > 0);
+    }
+    if let Some(document) = object(body, "timePartitioning") {
+        definition.partitioning = Some(parse_partitioning(document)?);
+        if let Some(required) = document.get("requirePartitionFilter").and_then(Value::as_bool) {
+            definition.require_filter = required;
+        }
+    }
+    if let Some(required) = body.get("requirePartitionFilter") {
+        definition.require_filter = required.as_bool().unwrap_or(false);
+    }
+    if definition.require_filter && definition.partitioning.is_none() {
+        return Err(Failure::invalid("require_partition_filter is only supported for partitioned tables"));
+    }
+    Ok(())
+}
+
+fn resource(version: &Version, partition: Option<Partition>, location: &str) -> Value {
+    let definition = &version.definition;
+    let name = &definition.name;
+    let rows: u64 = version.parts_of(partition).map(|part| part.rows).sum();
+    let bytes: u64 = version.parts_of(partition).map(Part::logical_bytes).sum();
+    let decorator = partition.map(|p| format!("${p}")).unwrap_or_default();
+    let mut reference = name.reference();
+    reference["tableId"] = json!(format!("{}{decorator}", name.table));
+    let mut resource = json!({
+        "kind": "bigquery#table",
+        "etag": definition.etag(),
+        "id": format!("{}{decorator}", name.legacy()),
+        "selfLink": format!(
+            "https://bigquery.googleapis.com/bigquery/v2/projects/{}/datasets/{}/tables/{}{decorator}",
+            name.project, name.dataset, name.table
+        ),
+        "tableReference": reference,
+        "schema": {"fields": fields::documents(&definition.fields)},
+        "numRows": rows.to_string(),
+        "numBytes": bytes.to_string(),
+        "numLongTermBytes": "0",
+        "numTotalLogicalBytes": bytes.to_string(),
+        "creationTime": definition.created_ms.to_string(),
+        "lastModifiedTime": definition.modified_ms.to_string(),
+        "type": "TABLE",
+        "location": location,
+    });
+    if let Some(partitioning) = &definition.partitioning {
+        resource["timePartitioning"] = partitioning_document(partitioning);
+        resource["requirePartitionFilter"] = json!(definition.require_filter);
+        if definition.require_filter {
+            resource["timePartitioning"]["requirePartitionFilter"] = json!(true);
+        }
+    }
+    if let Some(ms) = definition.expiration_ms {
+        resource["expirationTime"] = json!(ms.to_string());
+    }
+    for (member, value) in &definition.rest {
+        resource[member] = value.clone();
+    }
+    resource
+}
+
+/// maxResults and pageToken over a list of `total` things.
+pub(super) fn slice(
+    total: usize,
+    arguments: &Arguments,
+) -> Outcome<(std::ops::Range<usize>, Option<String>)> {
+    let start = match arguments.get("pageToken") {
+        None => 0,
+        Some(token) => token.parse::<usize>().map_err(|_| Failure::invalid("Invalid value for pageToken"))?,
+    };
+    let start = start.min(total);
+    let max = arguments.number("maxResults")?.unwrap_or(1000).clamp(1, 1000);
+    let end = total.min(start + usize::try_from(max).unwrap_or(1000));
+    Ok((start..end, (end < total).then(|| end.to_string())))
+}

@@ -1,0 +1,263 @@
+//! What goes over the wire: BigQuery's error shape, replies, query arguments and request bodies.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
+use futures::StreamExt;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use tokio::io::AsyncReadExt;
+
+/// 16 MiB of JSON, counted after decompression: more than any job, table or query document needs.
+const BODY_BYTES_MAX: u64 = 16 << 20;
+
+pub(super) type Outcome<T> = Result<T, Failure>;
+
+/// An error as BigQuery reports it: the HTTP status and the reason are what clients look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Failure {
+    pub code: u16,
+    pub reason: String,
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+}
+
+impl Failure {
+    fn new(code: u16, reason: &str, message: impl Into<String>) -> Self {
+        Failure { code, reason: reason.into(), message: message.into(), location: None }
+    }
+
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
+        Failure::new(400, "invalid", message)
+    }
+
+    pub(super) fn invalid_query(message: impl Into<String>) -> Self {
+        Failure { location: Some("query".into()), ..Failure::new(400, "invalidQuery", message) }
+    }
+
+    /// A construct that BigQuery knows and this server does not run, rather than run it with another meaning.
+    pub(super) fn unsupported_sql(what: impl fmt::Display) -> Self {
+        Failure::invalid_query(format!("not supported by the embedded server: {what}"))
+    }
+
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Failure::new(404, "notFound", message)
+    }
+
+    pub(super) fn duplicate(message: impl Into<String>) -> Self {
+        Failure::new(409, "duplicate", message)
+    }
+
+    pub(super) fn in_use(message: impl Into<String>) -> Self {
+        Failure::new(400, "resourceInUse", message)
+    }
+
+    pub(super) fn condition_not_met() -> Self {
+        Failure::new(412, "conditionNotMet", "Precondition check failed.")
+    }
+
+    pub(super) fn stopped() -> Self {
+        Failure::new(499, "stopped", "Job execution was cancelled: User requested cancellation")
+    }
+
+    pub(super) fn backend(message: impl Into<String>) -> Self {
+        Failure::new(503, "backendError", message)
+    }
+
+    pub(super) fn bytes_billed(message: impl Into<String>) -> Self {
+        Failure::new(400, "bytesBilledLimitExceeded", message)
+    }
+
+    pub(super) fn not_implemented(what: impl fmt::Display) -> Self {
+        Failure::new(501, "notImplemented", format!("not implemented by the embedded server: {what}"))
+    }
+
+    /// The entry of `errors[]`, also what a job shows as its `errorResult`.
+    pub(super) fn proto(&self) -> Value {
+        let mut proto = json!({"reason": self.reason, "message": self.message});
+        if let Some(location) = &self.location {
+            proto["location"] = json!(location);
+        }
+        proto
+    }
+
+    fn response(&self) -> Response {
+        let status = match self.code {
+            400 => "INVALID_ARGUMENT",
+            403 => "PERMISSION_DENIED",
+            404 => "NOT_FOUND",
+            409 => "ALREADY_EXISTS",
+            412 => "FAILED_PRECONDITION",
+            499 => "CANCELLED",
+            501 => "UNIMPLEMENTED",
+            503 => "UNAVAILABLE",
+            _ => "INTERNAL",
+        };
+        let mut entry = self.proto();
+        entry["domain"] = json!("global");
+        let body = json!({"error": {
+            "code": self.code, "message": self.message, "errors": [entry], "status": status,
+        }});
+        respond(self.code, body.to_string())
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Failure::backend(format!("storage of the embedded server: {error}"))
+    }
+}
+
+/// What a handler answers.
+#[derive(Debug)]
+pub(super) enum Reply {
+    Json(Value),
+    /// A document and the text of its `rows` array, which is never held as a tree.
+    Rows(Value, String),
+    NoContent,
+}
+
+pub(super) fn response(outcome: Outcome<Reply>) -> Response {
+    match outcome {
+        Ok(Reply::Json(value)) => respond(200, value.to_string()),
+        Ok(Reply::Rows(envelope, rows)) => {
+            let mut text = envelope.to_string();
+            let closing = text.pop();
+            debug_assert_eq!(closing, Some('}'), "an envelope is an object");
+            if text.len() > 1 {
+                text.push(',');
+            }
+            text.push_str("\"rows\":");
+            text.push_str(&rows);
+            text.push('}');
+            respond(200, text)
+        }
+        Ok(Reply::NoContent) => respond(204, String::new()),
+        Err(failure) => failure.response(),
+    }
+}
+
+fn respond(code: u16, body: String) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if code != 204 {
+        let json = header::HeaderValue::from_static("application/json; charset=UTF-8");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+    }
+    response
+}
+
+/// Query arguments. Those that this server has no use for (`alt`, `prettyPrint`, `fields`) are ignored.
+#[derive(Debug, Default)]
+pub(super) struct Arguments(HashMap<String, String>);
+
+impl Arguments {
+    pub(super) fn parse(query: Option<&str>) -> Self {
+        let pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+        Arguments(pairs.into_owned().collect())
+    }
+
+    pub(super) fn of(pairs: impl Iterator<Item = (&'static str, String)>) -> Self {
+        Arguments(pairs.map(|(name, value)| (name.to_owned(), value)).collect())
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|v| !v.is_empty())
+    }
+
+    pub(super) fn flag(&self, name: &str) -> bool {
+        self.get(name).is_some_and(|v| v.eq_ignore_ascii_case("true") || v == "1")
+    }
+
+    pub(super) fn number(&self, name: &str) -> Outcome<Option<u64>> {
+        let parse =
+            |v: &str| v.parse().map_err(|_| Failure::invalid(format!("Invalid value for {name}: {v}")));
+        self.get(name).map(parse).transpose()
+    }
+}
+
+/// The JSON object of a request; an empty body is an empty object.
+pub(super) async fn read_object(headers: &HeaderMap, body: Body) -> Outcome<Map<String, Value>> {
+    let bytes = read_body(headers, body).await?;
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Map::new());
+    }
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(Failure::invalid("Parse Error: the request body is not a JSON object")),
+        Err(error) => Err(Failure::invalid(format!("Parse Error: {error}"))),
+    }
+}
+
+async fn read_body(headers: &HeaderMap, body: Body) -> Outcome<Bytes> {
+    let mut raw = Vec::new();
+    let mut stream = body.into_data_stream();
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|e| Failure::invalid(format!("the request body broke off: {e}")))?;
+        raw.extend_from_slice(&chunk);
+        if raw.len() as u64 > BODY_BYTES_MAX {
+            return Err(Failure::invalid("the request body is too large"));
+        }
+    }
+    let gzip = headers.get(header::CONTENT_ENCODING).is_some_and(|v| v.as_bytes() == b"gzip");
+    if !gzip {
+        return Ok(raw.into());
+    }
+    let decoder = async_compression::tokio::bufread::GzipDecoder::new(raw.as_slice());
+    let mut plain = Vec::new();
+    let taken = decoder.take(BODY_BYTES_MAX + 1).read_to_end(&mut plain).await;
+    taken.map_err(|e| Failure::invalid(format!("the gzip request body is damaged: {e}")))?;
+    if plain.len() as u64 > BODY_BYTES_MAX {
+        return Err(Failure::invalid("the request body is too large"));
+    }
+    Ok(plain.into())
+}
+
+/// A text member, or `None` when it is absent or null.
+pub(super) fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    object.get(name).and_then(Value::as_str)
+}
+
+pub(super) fn object<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Map<String, Value>> {
+    object.get(name).and_then(Value::as_object)
+}
+
+/// A number that may come as JSON number or, as 64-bit values do, as text.
+pub(super) fn integer(object: &Map<String, Value>, name: &str) -> Outcome<Option<i64>> {
+    let value = match object.get(name) {
+        None | Some(Value::Null) => return Ok(None),
+        Some(value) => value,
+    };
+    let number = value.as_i64().or_else(|| value.as_str().and_then(|t| t.parse().ok()));
+    number.map(Some).ok_or_else(|| Failure::invalid(format!("Invalid value for {name}: {value}")))
+}
+
+pub(super) fn now_ms() -> i64 {
+    chrono::Utc::now().timestamp_millis()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_carries_the_reason_where_clients_look() {
+        let proto = Failure::invalid_query("Unrecognized name: x").proto();
+        assert_eq!(proto["reason"], "invalidQuery");
+        assert_eq!(proto["location"], "query");
+    }
+
+    #[test]
+    fn arguments_are_decoded_and_empty_ones_are_absent() {
+        let arguments = Arguments::parse(Some("a=x%20y&maxResults=5&pageToken=&deleteContents=True"));
+        assert_eq!(arguments.get("a"), Some("x y"));
+        assert_eq!(arguments.number("maxResults"), Ok(Some(5)));
+        assert_eq!(arguments.get("pageToken"), None);
+        assert!(arguments.flag("deleteContents"));
+        assert!(Arguments::parse(Some("maxResults=x")).number("maxResults").is_err());
+    }
+}
