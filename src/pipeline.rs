@@ -19,7 +19,7 @@ use crate::error::{Error, Kind, Result};
 use crate::load::{self, Destination, Outcome};
 use crate::manifest::{Event, Loaded, Manifest, WindowCounts};
 use crate::partition::Window;
-use crate::plan::Plan;
+use crate::plan::{Plan, Until};
 use crate::receipt::{Receipt, WindowReceipt};
 use crate::reject::Reject;
 use crate::retry::Policy;
@@ -29,16 +29,6 @@ use crate::stage::journal::{Appended, Chain};
 use crate::stage::{self, Store, WindowWriter};
 use crate::telemetry::{Progress, WindowProgress};
 use crate::transform::Transform;
-
-/// The last stage that a backfill does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Until {
-    /// Count records and rejects, keep nothing.
-    Decode,
-    /// Staged files and the intent to load them.
-    Stage,
-    Load,
-}
 
 /// Everything a backfill works with.
 #[derive(Debug)]
@@ -73,7 +63,7 @@ impl Backfill {
         let job = Arc::new(self);
         let mut waiting = job.plan.windows.clone().into_iter();
         let mut at_work = JoinSet::new();
-        let mut receipt = Receipt::new(&job.pipeline, &job.plan);
+        let mut receipt = Receipt::new(&job.pipeline, &job.plan, job.until);
         let mut stop = None;
         loop {
             while stop.is_none() && at_work.len() < job.jobs.max(1) {
@@ -279,8 +269,8 @@ impl Backfill {
         duplicates: Option<u64>,
     ) -> Result<WindowCounts> {
         let rows = decoded.records - decoded.rejects;
-        // Where the SQL cannot tell duplicates from other rows it leaves out, all count as duplicates.
-        let duplicates = duplicates.unwrap_or(rows.saturating_sub(staged));
+        // SQL that removes duplicates in a way of its own cannot be told from SQL that drops rows.
+        let duplicates = duplicates.unwrap_or(0);
         let filtered = match self.pipeline.allow_filter {
             true => rows.saturating_sub(staged + duplicates),
             false => 0,
@@ -296,7 +286,10 @@ impl Backfill {
                 "{window}: {records} records are not {staged} staged + {duplicates} duplicates + {rejects} rejects"
             ),
         )
-        .hint("if `stage.sql` leaves out rows on purpose, set `transform.allow_filter = true`"))
+        .hint(
+            "duplicates are counted where `stage.sql` removes them by QUALIFY ROW_NUMBER() = 1; if it leaves \
+             out rows on purpose, set `transform.allow_filter = true`",
+        ))
     }
 }
 

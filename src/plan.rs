@@ -9,6 +9,17 @@ use crate::partition::{SECONDS_PER_DAY, Window};
 use crate::stage::journal::sha256_hex;
 use crate::stage::{Created, Store};
 
+/// The last stage that a backfill does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Until {
+    /// Count records and rejects, keep nothing.
+    Decode,
+    /// Staged files and the intent to load them.
+    Stage,
+    Load,
+}
+
 /// The windows of a backfill, under the id of its run.
 #[derive(Debug, Clone)]
 pub struct Plan {

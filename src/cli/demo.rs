@@ -11,7 +11,7 @@ use crate::emulator;
 use crate::engine::{self, Engine};
 use crate::error::Result;
 use crate::partition::{Bound, SECONDS_PER_DAY};
-use crate::pipeline::Until;
+use crate::plan::Until;
 
 /// Run the whole main job offline: generated flows, embedded BigQuery, receipt, one query
 #[derive(Debug, clap::Args)]

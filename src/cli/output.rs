@@ -9,6 +9,8 @@ use tracing_subscriber::EnvFilter;
 use super::{Global, LogFormat};
 use crate::bigquery::Rows;
 use crate::error::{Error, Result};
+use crate::manifest::WindowCounts;
+use crate::plan::Until;
 use crate::receipt::Receipt;
 use crate::telemetry::LogLines;
 
@@ -107,14 +109,11 @@ pub(super) fn receipt(receipt: &Receipt) -> String {
         count(receipt.loaded),
     ]);
     let mut text = aligned(&table);
-    text.push_str(&format!(
-        "{} records in = {} staged + {} duplicates + {} rejects{}\n",
-        count(totals.records),
-        count(totals.staged),
-        count(totals.duplicates),
-        count(totals.rejects),
-        if totals.filtered > 0 { format!(" + {} filtered", count(totals.filtered)) } else { String::new() },
-    ));
+    if receipt.until == Until::Decode {
+        text = format!("{} records decoded, {} rejects\n", count(totals.records), count(totals.rejects));
+    } else {
+        text.push_str(&equation(totals));
+    }
     if totals.outside > 0 {
         text.push_str(&format!("{} records outside of the range passed over\n", count(totals.outside)));
     }
@@ -125,7 +124,7 @@ pub(super) fn receipt(receipt: &Receipt) -> String {
         ));
     }
     text.push_str(&format!(
-        "{:.1} s, {} records/s, {}/s decoded, {} of Parquet staged, peak memory {}\n",
+        "{:.1} s, {} records/s, {}/s decoded, {} of Parquet, peak memory {}\n",
         receipt.seconds,
         count(receipt.rows_per_second as u64),
         DecimalBytes(receipt.bytes_per_second as u64),
@@ -133,6 +132,19 @@ pub(super) fn receipt(receipt: &Receipt) -> String {
         receipt.peak_rss_bytes.map_or("unknown".into(), |bytes| BinaryBytes(bytes).to_string()),
     ));
     text
+}
+
+/// Invariant 4, as a sentence.
+fn equation(totals: &WindowCounts) -> String {
+    let count = |n: u64| HumanCount(n).to_string();
+    format!(
+        "{} records in = {} staged + {} duplicates + {} rejects{}\n",
+        count(totals.records),
+        count(totals.staged),
+        count(totals.duplicates),
+        count(totals.rejects),
+        if totals.filtered > 0 { format!(" + {} filtered", count(totals.filtered)) } else { String::new() },
+    )
 }
 
 /// Query results as an aligned table with a header.

@@ -1,1 +1,9 @@
-//! One integration-test binary.
+//! One integration-test binary: the program as its users see it.
+
+#![allow(unreachable_pub, reason = "the modules of a test binary have no outside")]
+
+mod context;
+mod failures;
+mod help;
+mod main_job;
+mod resume;
