@@ -27,16 +27,36 @@ pub(super) enum Found {
 /// Values of the first key expression that did not rise.
 pub(super) struct LateKeys {
     keys: HashSet<i64>,
+    /// A bit per key, found by its low bits: rising keys read it in order, and it says no at once.
+    sieve: Vec<u64>,
     _reservation: MemoryReservation,
 }
 
 impl LateKeys {
+    fn new(keys: HashSet<i64>, reservation: MemoryReservation) -> Self {
+        // Sixteen bits per key let few others through. Small beside the keys, so it is not asked for.
+        let words = (keys.len() / 4).next_power_of_two();
+        reservation.grow(words * size_of::<u64>());
+        let mut sieve = vec![0; words];
+        for key in &keys {
+            let (word, bit) = Self::place(*key, words);
+            sieve[word] |= bit;
+        }
+        LateKeys { keys, sieve, _reservation: reservation }
+    }
+
+    /// The word of a sieve of `words`, a power of two, and the bit in it.
+    fn place(key: i64, words: usize) -> (usize, u64) {
+        ((key as u64 >> 6) as usize & (words - 1), 1 << (key & 63))
+    }
+
     /// Appends the positions of the rows that may share their key. `first` is the first key column.
     pub(super) fn pick(&self, first: &ArrayRef, picked: &mut Vec<u32>) -> Result<()> {
         // The watch saw the same values, so they are integers without NULL.
         let values = rising_values(first)?.expect("a watched key is an integer without NULL");
         for (row, value) in (0_u32..).zip(values.values()) {
-            if self.keys.contains(value) {
+            let (word, bit) = Self::place(*value, self.sieve.len());
+            if self.sieve[word] & bit != 0 && self.keys.contains(value) {
                 picked.push(row);
             }
         }
@@ -106,7 +126,7 @@ impl Watch {
         if self.late.is_empty() {
             return Found::Unique;
         }
-        Found::Late(LateKeys { keys: self.late, _reservation: self.reservation })
+        Found::Late(LateKeys::new(self.late, self.reservation))
     }
 
     fn give_up(&mut self) {
