@@ -116,7 +116,7 @@ impl Rewriter<'_> {
             "TIMESTAMP_DIFF" | "DATE_DIFF" => {
                 let [from, to, unit] = three(upper, args)?;
                 let unit = unit_of(upper, unit)?;
-                let (from, to) = (self.plain_arg(upper, from)?, self.plain_arg(upper, to)?);
+                let (from, to) = (self.time_arg(upper, from)?, self.time_arg(upper, to)?);
                 return Ok(call(&format!("bq_{}", upper.to_lowercase()), vec![from, to, unit]));
             }
             _ => {}
@@ -206,7 +206,7 @@ impl Rewriter<'_> {
     /// `TIMESTAMP_ADD(x, INTERVAL n unit)` and its kin.
     fn shifted(&mut self, upper: &str, args: Vec<FunctionArg>) -> Outcome<Expr> {
         let [value, interval] = <[FunctionArg; 2]>::try_from(args).map_err(|_| count_error(upper))?;
-        let value = self.plain_arg(upper, value)?;
+        let value = self.time_arg(upper, value)?;
         let FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Interval(interval))) = interval else {
             return Err(Failure::invalid_query(format!("{upper} expects INTERVAL as its second argument")));
         };
@@ -222,7 +222,18 @@ impl Rewriter<'_> {
         }
         let [value, unit] = <[FunctionArg; 2]>::try_from(args).map_err(|_| count_error(upper))?;
         let unit = unit_of(upper, unit)?;
-        Ok(call(&format!("bq_{}", upper.to_lowercase()), vec![self.plain_arg(upper, value)?, unit]))
+        Ok(call(&format!("bq_{}", upper.to_lowercase()), vec![self.time_arg(upper, value)?, unit]))
+    }
+
+    /// A literal text becomes the DATE or TIMESTAMP that the function works on.
+    fn time_arg(&mut self, upper: &str, arg: FunctionArg) -> Outcome<Expr> {
+        let arg = self.plain_arg(upper, arg)?;
+        let is_text = matches!(&arg, Expr::Value(v) if matches!(v.value, Value::SingleQuotedString(_)));
+        Ok(match is_text {
+            true if upper.starts_with("DATE_") => call("bq_cast_date", vec![arg]),
+            true => call("bq_cast_timestamp", vec![arg]),
+            false => arg,
+        })
     }
 
     fn plain_args(&mut self, name: &str, args: Vec<FunctionArg>) -> Outcome<Vec<Expr>> {

@@ -6,7 +6,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::parameters::literal;
-use super::rewrite::{Rewriter, call, integer_literal, lower, refuse_if, string_literal};
+use super::rewrite::{Rewriter, call, integer_literal, lower, quoted, refuse_if, string_literal};
 use super::values;
 use crate::emulator::wire::{Failure, Outcome};
 
@@ -19,7 +19,13 @@ impl Rewriter<'_> {
             Expr::Identifier(ident) if ident.value.starts_with('@') => {
                 self.parameters.literal(&ident.value, &mut self.positional)?
             }
-            Expr::Identifier(ident) => Expr::Identifier(lower(&ident)),
+            Expr::Identifier(ident) => {
+                let name = lower(&ident);
+                match self.merged.last().and_then(|merged| merged.get(&name.value)) {
+                    Some(alias) => Expr::CompoundIdentifier(vec![quoted(alias), name]),
+                    None => Expr::Identifier(name),
+                }
+            }
             Expr::CompoundIdentifier(parts) => Expr::CompoundIdentifier(parts.iter().map(lower).collect()),
             Expr::IsFalse(e) => Expr::IsFalse(self.boxed(e)?),
             Expr::IsNotFalse(e) => Expr::IsNotFalse(self.boxed(e)?),

@@ -151,6 +151,7 @@ pub(super) async fn prepare(emulator: &Emulator, spec: &QuerySpec, location: &st
         scans: Vec::new(),
         ctes: Vec::new(),
         positional: 0,
+        merged: Vec::new(),
     };
     let (query, names) = rewriter.query(query)?;
     let scans = rewriter.scans;
@@ -298,8 +299,12 @@ fn query_failure(error: &DataFusionError) -> Failure {
         },
         DataFusionError::External(error) => Failure::backend(error.to_string()),
         DataFusionError::Plan(message) | DataFusionError::Execution(message) => {
-            Failure::invalid_query(message.clone())
+            // What our functions say about their arguments comes wrapped in what DataFusion says about that.
+            let own = message.rsplit("Error during planning: ").next().unwrap_or(message);
+            let own = own.split(" No function matches the given name").next().unwrap_or(own);
+            Failure::invalid_query(own)
         }
+        DataFusionError::NotImplemented(what) => Failure::unsupported_sql(what),
         DataFusionError::SchemaError(error, _) => {
             use datafusion::common::SchemaError;
             match error.as_ref() {

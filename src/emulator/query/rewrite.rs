@@ -6,7 +6,7 @@
 //! BigQuery's columns and aliases ignore case, so all of them are lower-cased; tables do not and are looked up
 //! here. `*` is expanded here too, because DataFusion would include the pseudo columns.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -38,6 +38,8 @@ pub(super) struct Rewriter<'a> {
     pub scans: Vec<Arc<ScanTable>>,
     pub ctes: Vec<(String, Vec<String>)>,
     pub positional: usize,
+    /// For each SELECT being rewritten: whose column a name that USING merged stands for.
+    pub merged: Vec<BTreeMap<String, String>>,
 }
 
 /// A rewritten piece and the names of the columns that it returns, in the case they were written in.
@@ -155,6 +157,13 @@ impl Rewriter<'_> {
     }
 
     fn select(&mut self, select: Select) -> Outcome<Named<Select>> {
+        self.merged.push(BTreeMap::new());
+        let rewritten = self.select_clauses(select);
+        self.merged.pop();
+        rewritten
+    }
+
+    fn select_clauses(&mut self, select: Select) -> Outcome<Named<Select>> {
         let Select {
             select_token,
             optimizer_hints,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast::{
-    Ident, Join, JoinConstraint, JoinOperator, ObjectName, ObjectNamePart, TableAlias, TableFactor,
-    TableWithJoins,
+    BinaryOperator, Expr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, ObjectNamePart, TableAlias,
+    TableFactor, TableWithJoins,
 };
 
 use super::rewrite::{Rewriter, lower, quoted, refuse_if};
@@ -35,30 +35,26 @@ impl Rewriter<'_> {
             refuse_if(global, "GLOBAL JOIN")?;
             let before = sources.len();
             let relation = self.factor(relation, sources)?;
-            let join_operator = self.join(join_operator, &mut sources[before..])?;
+            let (left, right) = sources.split_at_mut(before);
+            let join_operator = self.join(join_operator, left, right)?;
             rewritten.push(Join { relation, global: false, join_operator });
         }
         Ok(TableWithJoins { relation, joins: rewritten })
     }
 
-    fn join(&mut self, operator: JoinOperator, right: &mut [Source]) -> Outcome<JoinOperator> {
-        // USING merges two columns: which of them it shows only differs in RIGHT and FULL joins.
+    fn join(
+        &mut self,
+        operator: JoinOperator,
+        left: &[Source],
+        right: &mut [Source],
+    ) -> Outcome<JoinOperator> {
         let mut constraint = |constraint: JoinConstraint, outer: bool| match constraint {
             JoinConstraint::On(expr) => Ok(JoinConstraint::On(self.expr(expr)?)),
+            // The column that USING merges is the left one, except in these two.
             JoinConstraint::Using(_) if outer => {
                 Err(Failure::unsupported_sql("USING in a RIGHT or FULL JOIN"))
             }
-            JoinConstraint::Using(columns) => {
-                let mut lowered = Vec::with_capacity(columns.len());
-                for column in columns {
-                    let name = column.to_string().trim_matches('`').to_lowercase();
-                    for source in right.iter_mut() {
-                        source.merged.push(name.clone());
-                    }
-                    lowered.push(ObjectName::from(vec![quoted(&name)]));
-                }
-                Ok(JoinConstraint::Using(lowered))
-            }
+            JoinConstraint::Using(columns) => self.using(&columns, left, right),
             JoinConstraint::Natural => Err(Failure::unsupported_sql("NATURAL JOIN")),
             JoinConstraint::None => Err(Failure::invalid_query(
                 "Syntax error: JOIN must have an immediately following ON or USING clause",
@@ -76,6 +72,44 @@ impl Rewriter<'_> {
                 return Err(Failure::unsupported_sql(format!("the join {name}")));
             }
         })
+    }
+
+    /// `USING(a, b)` as ON, because DataFusion does not resolve the merged column everywhere.
+    fn using(
+        &mut self,
+        columns: &[ObjectName],
+        left: &[Source],
+        right: &mut [Source],
+    ) -> Outcome<JoinConstraint> {
+        let mut conditions = Vec::with_capacity(columns.len());
+        for column in columns {
+            let name = column.to_string().trim_matches('`').to_lowercase();
+            let missing = |side: &str| {
+                Failure::invalid_query(format!(
+                    "Column {name} in USING clause not found on {side} side of join"
+                ))
+            };
+            let has =
+                |s: &&Source| s.columns.iter().any(|c| c.to_lowercase() == name) && !s.merged.contains(&name);
+            let of_left = left.iter().find(has).ok_or_else(|| missing("left"))?.alias.clone();
+            let of_right = right.iter().find(has).ok_or_else(|| missing("right"))?.alias.clone();
+            for source in right.iter_mut() {
+                source.merged.push(name.clone());
+            }
+            let side = |alias: &str| Box::new(Expr::CompoundIdentifier(vec![quoted(alias), quoted(&name)]));
+            let (left, right) = (side(&of_left), side(&of_right));
+            conditions.push(Expr::BinaryOp { left, op: BinaryOperator::Eq, right });
+            if let Some(merged) = self.merged.last_mut() {
+                merged.entry(name).or_insert(of_left);
+            }
+        }
+        let all = conditions.into_iter().reduce(|left, right| Expr::BinaryOp {
+            left: Box::new(left),
+            op: BinaryOperator::And,
+            right: Box::new(right),
+        });
+        all.map(JoinConstraint::On)
+            .ok_or_else(|| Failure::invalid_query("Syntax error: USING needs a column"))
     }
 
     fn factor(&mut self, factor: TableFactor, sources: &mut Vec<Source>) -> Outcome<TableFactor> {
