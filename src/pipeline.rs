@@ -78,7 +78,6 @@ impl Backfill {
                 Ok(done) => receipt.windows.push(done),
                 // One bad window does not stop the others, unless they would fail the same way.
                 Err(error) if error.kind() == Kind::Failed && !error.is_unreachable() => {
-                    tracing::error!(%window, %error, "window failed");
                     receipt.failed.push((window, error));
                 }
                 Err(error) if error.kind() == Kind::Failed => {

@@ -125,7 +125,7 @@ mod tests {
         let range = Window { after: 0, before: 3 * SECONDS_PER_DAY };
         let run = |set: &[&str]| plan(set, range, SECONDS_PER_DAY).expect("a plan").run;
         assert_eq!(run(&[]), run(&[]));
-        assert_eq!(run(&[]), run(&["limits.memory_mib=64", "source.gzip=false"]));
+        assert_eq!(run(&[]), run(&["limits.memory_mib=64", "source.gzip=off"]));
         assert_ne!(run(&[]), run(&["warehouse.dataset=other"]));
         assert_ne!(run(&[]), run(&["source.query.limit=5"]));
     }

@@ -75,7 +75,7 @@ impl BigQuery {
             ..Default::default()
         };
         let configuration = JobConfiguration { load: Some(configuration), ..Default::default() };
-        self.run(load.id, configuration, &["load", "sourceUris"]).await
+        self.run(load.id, configuration, &["load", "destinationTable"]).await
     }
 
     /// Runs a query job with a destination to its end, as [`BigQuery::load`] does.
@@ -100,10 +100,11 @@ impl BigQuery {
             ..Default::default()
         };
         let configuration = JobConfiguration { query: Some(configuration), ..Default::default() };
-        self.run(query.id, configuration, &["query", "query"]).await
+        self.run(query.id, configuration, &["query", "destinationTable"]).await
     }
 
-    /// Inserts and polls. `identity` leads to the part of the configuration that an adopted job must share.
+    /// Inserts and polls. `identity` leads to the part of the configuration that an adopted job must
+    /// share; that its content is ours too is in the id. Source files may be others with the same rows.
     async fn run(&self, id: &str, configuration: JobConfiguration, identity: &[&str]) -> Result<JobResult> {
         let reference = JobReference {
             job_id: Some(id.to_owned()),

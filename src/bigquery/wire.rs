@@ -123,15 +123,20 @@ impl BigQuery {
     }
 
     fn no_answer(&self, error: reqwest::Error) -> Refusal {
-        let mut message = format!("no answer from `{}`", self.base);
-        let error = error.without_url();
-        let mut source: Option<&dyn std::error::Error> = Some(&error);
-        while let Some(cause) = source {
-            message = format!("{message}: {cause}");
-            source = cause.source();
-        }
-        Refusal { status: 0, reason: String::new(), message, retry_after: None }
+        no_answer(&format!("no answer from `{}`", self.base), error)
     }
+}
+
+/// Every cause on the way down, since reqwest's own message names none of them.
+fn no_answer(start: &str, error: reqwest::Error) -> Refusal {
+    let error = error.without_url();
+    let mut message = start.to_owned();
+    let mut source: Option<&dyn std::error::Error> = Some(&error);
+    while let Some(cause) = source {
+        message = format!("{message}: {cause}");
+        source = cause.source();
+    }
+    Refusal { status: 0, reason: String::new(), message, retry_after: None }
 }
 
 /// The crate's error as ours; status and reason as far as the crate kept them.
@@ -144,10 +149,7 @@ pub(super) fn refusal(error: BQError) -> Result<Refusal> {
             retry_after: None,
         }),
         // Also what the crate makes of any answer that is not its JSON, a 503 of a proxy for one.
-        BQError::RequestError(error) => {
-            let message = error.without_url().to_string();
-            Ok(Refusal { status: 0, reason: String::new(), message, retry_after: None })
-        }
+        BQError::RequestError(error) => Ok(no_answer("no answer that can be read", error)),
         error => Err(auth::no_token(&error)),
     }
 }

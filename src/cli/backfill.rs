@@ -124,6 +124,11 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
         }
         None => output::print(&text)?,
     }
+    if receipt.failed.len() > 1 {
+        for (window, error) in &receipt.failed {
+            eprintln!("missing: {window}: {error}");
+        }
+    }
     receipt.verdict(args.max_rejects, &resume_command())
 }
 
@@ -150,7 +155,7 @@ pub(super) async fn backfill(
         url: settings.url.clone(),
         query: query(&pipeline),
         headers: Headers(pipeline.headers()?),
-        gzip: settings.gzip,
+        gzip: pipeline.gzip,
         count_header: Some(settings.count_header.clone()).filter(|name| !name.is_empty()),
         timeouts: Timeouts {
             connect: Duration::from_secs(settings.connect_timeout_seconds),

@@ -24,6 +24,8 @@ pub struct Pipeline {
     pub format: Option<Format>,
     pub time_column: String,
     pub epoch: NaiveDate,
+    /// `None`: unless the source is on this machine.
+    pub gzip: Option<bool>,
     pub stage_sql: String,
     pub allow_filter: bool,
     pub stage: StageSettings,
@@ -44,7 +46,7 @@ pub struct SourceSettings {
     pub row_number_column: String,
     pub headers_file: String,
     pub count_header: String,
-    pub gzip: bool,
+    gzip: String,
     pub connect_timeout_seconds: u64,
     pub headers_timeout_seconds: u64,
     pub idle_timeout_seconds: u64,
@@ -184,6 +186,16 @@ fn check(raw: Raw, stage_sql: String, promote_sql: String, shown: Vec<Shown>) ->
                 .hint("one of auto, xml, ndjson, json, csv"));
         }
     };
+    let gzip = match raw.source.gzip.as_str() {
+        "auto" => None,
+        "on" => Some(true),
+        "off" => Some(false),
+        other => {
+            return Err(
+                Error::usage(format!("`source.gzip` `{other}` is unknown")).hint("one of auto, on, off")
+            );
+        }
+    };
     if !raw.source.row_number_column.is_empty() {
         columns
             .index_of(&raw.source.row_number_column)
@@ -222,6 +234,7 @@ fn check(raw: Raw, stage_sql: String, promote_sql: String, shown: Vec<Shown>) ->
         format,
         time_column: raw.time.column,
         epoch,
+        gzip,
         stage_sql,
         allow_filter: raw.transform.allow_filter,
         stage,

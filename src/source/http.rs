@@ -43,7 +43,7 @@ impl Http {
             .user_agent(concat!("api2bq/", env!("CARGO_PKG_VERSION")))
             .default_headers(headers)
             .connect_timeout(options.timeouts.connect)
-            .gzip(options.gzip)
+            .gzip(options.gzip.unwrap_or(!is_loopback(url)))
             .redirect(redirect::Policy::custom(same_origin));
         if is_loopback(url) {
             // A proxy set for the outside world has no business with this machine's own servers.
@@ -71,6 +71,11 @@ impl Http {
             return Err(refused(&shown, response).await);
         }
         let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok());
+        // What was asked for is unpacked by now and has lost this header.
+        if let Some(encoding) = header("content-encoding").filter(|name| *name != "identity") {
+            return Err(Error::failed(format!("source `{shown}` sent the encoding `{encoding}` unasked"))
+                .hint("`--set source.gzip=on` reads gzip from any source"));
+        }
         let media_type = header("content-type").map(str::to_owned);
         let records = self.count_header.as_deref().and_then(header).and_then(|v| v.parse().ok());
         let length = response.content_length();

@@ -23,7 +23,8 @@ pub struct Options {
     pub query: Vec<(String, String)>,
     /// Header names and values; the values may be secrets and are never shown.
     pub headers: Headers,
-    pub gzip: bool,
+    /// Whether to ask for gzip; `None`: unless the source is on this machine, where it costs more than it saves.
+    pub gzip: Option<bool>,
     /// Response header that holds the number of records, when the source sends one.
     pub count_header: Option<String>,
     pub timeouts: Timeouts,

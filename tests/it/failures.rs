@@ -116,10 +116,11 @@ fn bodies_that_cannot_be_trusted_fail_the_window() {
             answer("200 OK", &format!("{XML}x-record-count: 2\r\n"), &records(ONE)),
         ),
         ("gzip that is none", answer("200 OK", &format!("{XML}Content-Encoding: gzip\r\n"), &records(ONE))),
+        ("an encoding nobody asked for", answer("200 OK", &format!("{XML}Content-Encoding: br\r\n"), "x")),
         ("redirect elsewhere", answer("302 Found", "Location: http://127.0.0.1:1/metadata\r\n", "")),
     ] {
         let source = RawSource::start(vec![bytes]);
-        let (context, ended) = stage(&source.url, &[]);
+        let (context, ended) = stage(&source.url, &["--set", "source.gzip=on"]);
         assert_eq!(ended.code, 3, "{name}: {ended:?}");
         assert_eq!(context.staged("stage"), [""; 0], "{name}: nothing may be staged");
         report(name, &context, &ended, &mut all);
