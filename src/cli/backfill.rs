@@ -11,6 +11,7 @@ use crate::config::Pipeline;
 use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 use crate::load::Destination;
+use crate::location::redacted;
 use crate::partition::{Bound, SECONDS_PER_DAY, range};
 use crate::pipeline::Backfill;
 use crate::plan::{Plan, Until};
@@ -244,16 +245,16 @@ fn write_summary(path: &Path, text: &str) -> Result<()> {
         .map_err(|e| Error::usage(format!("cannot write `--summary-json` `{}`", path.display())).caused_by(e))
 }
 
-/// The command as it was typed: running it again resumes.
+/// The command as it was typed, so that running it again resumes; but what a URL may hide is left out.
 fn resume_command() -> String {
-    let quoted = |arg: String| {
-        let plain = arg.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:=,@%+{}?&".contains(c));
-        if plain && !arg.contains('&') && !arg.is_empty() {
-            arg
-        } else {
-            format!("'{}'", arg.replace('\'', r"'\''"))
-        }
+    let shown = |arg: String| match arg.split_once('=') {
+        Some((key, url)) if url.contains("://") => format!("{key}={}", redacted(url)),
+        _ => arg,
     };
-    let arguments = std::env::args().skip(1).filter(|arg| arg != "--new-run").map(quoted);
+    let quoted = |arg: String| {
+        let plain = arg.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c));
+        if plain && !arg.is_empty() { arg } else { format!("'{}'", arg.replace('\'', r"'\''")) }
+    };
+    let arguments = std::env::args().skip(1).filter(|arg| arg != "--new-run").map(shown).map(quoted);
     format!("api2bq {}", arguments.collect::<Vec<_>>().join(" "))
 }
