@@ -1,0 +1,104 @@
+//! The corpus of the benches: seeded flow records, the same bytes each time, made in memory.
+
+use std::sync::LazyLock;
+
+use api2bq::config::Pipeline;
+use api2bq::decode::{Decoder, Options};
+use api2bq::demo::{Body, Flows};
+use api2bq::engine::{self, Engine};
+use api2bq::schema::Format;
+use api2bq::transform::Transform;
+use arrow::record_batch::RecordBatch;
+use futures::TryStreamExt;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc;
+
+/// One window of `api2bq demo`: a day of its million records over five days.
+pub(crate) const ROWS: usize = 200_000;
+/// As the demo: 3 in 100 records repeat an earlier id.
+pub(crate) const FLOWS: Flows = Flows { rows: ROWS as u64, days: 1, duplicates: 0.03, seed: 1 };
+
+pub(crate) static XML: LazyLock<Vec<u8>> = LazyLock::new(|| body(Body::Xml));
+pub(crate) static NDJSON: LazyLock<Vec<u8>> = LazyLock::new(|| body(Body::Ndjson));
+
+pub(crate) static JSON_ARRAY: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut array = NDJSON.clone();
+    array.iter_mut().filter(|b| **b == b'\n').for_each(|b| *b = b',');
+    array.insert(0, b'[');
+    *array.last_mut().expect("it has the opening bracket") = b']';
+    array
+});
+
+/// LANL's layout: no header, no id.
+pub(crate) static CSV: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut csv = Vec::new();
+    let mut writer = arrow::csv::WriterBuilder::new().with_header(false).build(&mut csv);
+    for batch in DECODED.iter() {
+        let without_id: Vec<usize> = (1..batch.num_columns()).collect();
+        writer.write(&batch.project(&without_id).expect("the columns exist")).expect("memory takes it");
+    }
+    drop(writer);
+    csv
+});
+
+/// What decoding gives and the SQL takes.
+pub(crate) static DECODED: LazyLock<Vec<RecordBatch>> =
+    LazyLock::new(|| decode(Format::Xml, [XML.as_slice()].into_iter()));
+
+/// What the built-in SQL gives and staging takes.
+pub(crate) static TRANSFORMED: LazyLock<Vec<RecordBatch>> = LazyLock::new(|| {
+    let transform = transform(&pipeline(&[]).stage_sql);
+    RUNTIME.block_on(run(&transform, &DECODED))
+});
+
+/// Two threads, as many as the machine of the README has cores.
+pub(crate) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime starts")
+});
+
+/// The built-in pipeline under `set`.
+pub(crate) fn pipeline(set: &[String]) -> Pipeline {
+    Pipeline::resolve("flows", set).expect("the built-in pipeline is right")
+}
+
+fn body(body: Body) -> Vec<u8> {
+    FLOWS.chunks(0, u64::MAX, None, body).collect::<Vec<_>>().concat()
+}
+
+/// Decodes one body to its end.
+pub(crate) fn decode<'a>(format: Format, chunks: impl Iterator<Item = &'a [u8]>) -> Vec<RecordBatch> {
+    let options = Options { row_number_column: Some("id".into()), ..Options::default() };
+    let mut decoder = Decoder::new(format, &pipeline(&[]).columns, &options).expect("right options");
+    let mut batches = Vec::new();
+    for chunk in chunks {
+        decoder.push(chunk).expect("a well-formed body");
+        batches.extend(std::iter::from_fn(|| decoder.next_batch()));
+    }
+    decoder.finish().expect("a whole body");
+    batches.extend(std::iter::from_fn(|| decoder.next_batch()));
+    assert_eq!(decoder.counts().rows, ROWS as u64, "every record is a row");
+    batches
+}
+
+pub(crate) fn transform(sql: &str) -> Transform {
+    let engine = Engine::new(engine::Options::default()).expect("an engine starts");
+    RUNTIME.block_on(Transform::new(&engine, sql, &pipeline(&[]).columns)).expect("right SQL")
+}
+
+/// Sends batches through the SQL as a backfill does: from another task, four at a time.
+pub(crate) async fn run(transform: &Transform, batches: &'static [RecordBatch]) -> Vec<RecordBatch> {
+    let (records, input) = mpsc::channel(4);
+    tokio::spawn(async move {
+        for batch in batches {
+            records.send(Ok(batch.clone())).await.expect("the SQL reads to the end");
+        }
+    });
+    let (rows, _) = transform.run(input).await.expect("the SQL starts");
+    rows.try_collect().await.expect("the SQL runs")
+}
+
+/// Bytes of the values in memory, without spare room.
+pub(crate) fn arrow_bytes(batches: &[RecordBatch]) -> usize {
+    let column = |column: &arrow::array::ArrayRef| column.to_data().get_slice_memory_size().expect("flat");
+    batches.iter().flat_map(RecordBatch::columns).map(column).sum()
+}

@@ -1,0 +1,130 @@
+//! Bodies into record batches on one core, beside what other parsers do with the same bytes.
+
+use std::hint::black_box;
+
+use api2bq::schema::Format;
+use arrow::json::ReaderBuilder;
+use divan::Bencher;
+use divan::counter::{BytesCount, ItemsCount};
+use serde::Deserialize;
+
+use corpus::{CSV, JSON_ARRAY, NDJSON, ROWS, XML};
+
+#[allow(dead_code, reason = "each bench uses a part of it")]
+mod corpus;
+
+fn main() {
+    divan::main();
+}
+
+/// What the source sends and HTTP gives at a time, about.
+const CHUNK_BYTES: usize = 64 << 10;
+
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn a_xml_in_64_kib_chunks(bencher: Bencher) {
+    bench(bencher, &XML, |body| rows(Format::Xml, body.chunks(CHUNK_BYTES)));
+}
+
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn b_xml_in_one_chunk(bencher: Bencher) {
+    bench(bencher, &XML, |body| rows(Format::Xml, std::iter::once(body)));
+}
+
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn c_anchor_xml_events_of_quick_xml(bencher: Bencher) {
+    bench(bencher, &XML, |body| {
+        let mut reader = quick_xml::Reader::from_reader(body);
+        let mut records = 0;
+        loop {
+            match reader.read_event().expect("well-formed") {
+                quick_xml::events::Event::End(tag) if tag.name().as_ref() == "record" => records += 1,
+                quick_xml::events::Event::Eof => return records,
+                event => drop(black_box(event)),
+            }
+        }
+    });
+}
+
+/// The compiler makes vector code of it: the speed at which memory is read.
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn d_anchor_xml_count_of_angle_brackets(bencher: Bencher) {
+    bench(bencher, &XML, |body| body.iter().filter(|b| **b == b'<').count() / 22);
+}
+
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn e_ndjson_in_64_kib_chunks(bencher: Bencher) {
+    bench(bencher, &NDJSON, |body| rows(Format::Ndjson, body.chunks(CHUNK_BYTES)));
+}
+
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn f_anchor_ndjson_serde_json_typed(bencher: Bencher) {
+    #[derive(Deserialize)]
+    #[expect(dead_code, reason = "reading them is the point")]
+    struct Flow<'a> {
+        id: i64,
+        time: i64,
+        duration: i64,
+        src_comp: &'a str,
+        src_port: &'a str,
+        dst_comp: &'a str,
+        dst_port: &'a str,
+        protocol: i64,
+        packet_count: i64,
+        byte_count: i64,
+    }
+    bench(bencher, &NDJSON, |body| {
+        let lines = body.split(|b| *b == b'\n').filter(|line| !line.is_empty());
+        lines.filter(|line| serde_json::from_slice::<Flow<'_>>(line).map(black_box).is_ok()).count()
+    });
+}
+
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn g_anchor_ndjson_arrow_json(bencher: Bencher) {
+    let schema = corpus::pipeline(&[]).columns.arrow();
+    bench(bencher, &NDJSON, |mut body| {
+        let builder = ReaderBuilder::new(schema.clone()).with_batch_size(8192);
+        let mut decoder = builder.build_decoder().expect("a decoder");
+        let mut rows = 0;
+        loop {
+            body = &body[decoder.decode(body).expect("lines of JSON")..];
+            match decoder.flush().expect("whole records") {
+                Some(batch) => rows += batch.num_rows(),
+                None => return rows,
+            }
+        }
+    });
+}
+
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn h_json_array_in_64_kib_chunks(bencher: Bencher) {
+    bench(bencher, &JSON_ARRAY, |body| rows(Format::Json, body.chunks(CHUNK_BYTES)));
+}
+
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn i_csv_in_64_kib_chunks(bencher: Bencher) {
+    bench(bencher, &CSV, |body| rows(Format::Csv, body.chunks(CHUNK_BYTES)));
+}
+
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn j_anchor_csv_arrow_csv(bencher: Bencher) {
+    let without_id: Vec<usize> = (1..10).collect();
+    let schema = corpus::pipeline(&[]).columns.arrow().project(&without_id).expect("ten columns");
+    bench(bencher, &CSV, |body| {
+        let builder = arrow::csv::ReaderBuilder::new(schema.clone().into()).with_batch_size(8192);
+        let batches = builder.build_buffered(body).expect("a reader");
+        batches.map(|batch| batch.expect("fields that fit").num_rows()).sum()
+    });
+}
+
+fn rows<'a>(format: Format, chunks: impl Iterator<Item = &'a [u8]>) -> usize {
+    corpus::decode(format, chunks).iter().map(|batch| batch.num_rows()).sum()
+}
+
+/// `read` gives the number of records, so that nobody is fast by skipping some.
+fn bench(bencher: Bencher, body: &'static [u8], read: impl Fn(&'static [u8]) -> usize + Sync) {
+    assert_eq!(read(body), ROWS);
+    bencher
+        .counter(ItemsCount::new(ROWS))
+        .counter(BytesCount::of_slice(body))
+        .bench(|| read(black_box(body)));
+}
