@@ -114,7 +114,13 @@ fn push_value(out: &mut String, column: &ArrayRef, row: usize, format: Format) {
 }
 
 fn push_json(out: &mut String, text: &str) {
-    out.push_str(&serde_json::Value::from(text).to_string());
+    if text.bytes().all(|b| b >= b' ' && b != b'"' && b != b'\\') {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    } else {
+        out.push_str(&serde_json::Value::from(text).to_string());
+    }
 }
 
 /// The value as text, for the types whose text needs no JSON escapes.

@@ -26,6 +26,9 @@ mod tables;
 mod versions;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -77,13 +80,21 @@ impl Emulator {
         let failed = |e: std::io::Error| Error::failed(format!("cannot open `{shown}`")).caused_by(e);
         std::fs::create_dir_all(&data_dir).map_err(failed)?;
         let lock = File::create(data_dir.join("lock")).map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                return Err(Error::usage(format!("`{shown}` is in use by another process"))
-                    .hint("stop that one or choose another data folder"));
+        // A server that was just stopped in this process may still be finishing a request.
+        let mut patience = 20;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(std::fs::TryLockError::WouldBlock) if patience > 0 => {
+                    patience -= 1;
+                    std::thread::sleep(std::time::Duration::from_millis(100));
+                }
+                Err(std::fs::TryLockError::WouldBlock) => {
+                    return Err(Error::usage(format!("`{shown}` is in use by another process"))
+                        .hint("stop that one or choose another data folder"));
+                }
+                Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
             }
-            Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
         }
         let catalog = Arc::new(catalog::Catalog::open(&data_dir).map_err(failed)?);
         let jobs = jobs::Jobs::open(&data_dir, &catalog).map_err(failed)?;
