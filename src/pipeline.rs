@@ -249,6 +249,7 @@ impl Backfill {
             record_bytes_max: settings.limits.record_mib_max << 20,
             depth_max: settings.limits.depth_max,
             rejects_kept: settings.limits.rejects_kept,
+            expect_records: true,
         };
         Ok(Reading {
             decoder: Decoder::new(format, &settings.columns, &options)?,

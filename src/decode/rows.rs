@@ -32,6 +32,7 @@ pub(super) struct Rows {
     builders: Vec<Builder>,
     arena: String,
     spans: Vec<Span>,
+    values: Vec<Value>,
     wrong: Option<(&'static str, Option<usize>)>,
     batch_rows: usize,
     rows_in_batch: usize,
@@ -55,6 +56,7 @@ impl Rows {
         Rows {
             builders: columns.iter().map(|c| Builder::new(c.kind, options.batch_rows)).collect(),
             spans: vec![Span::Absent; columns.len()],
+            values: Vec::with_capacity(columns.len()),
             columns,
             schema,
             arena: String::new(),
@@ -111,9 +113,35 @@ impl Rows {
             self.reject(offset, reason, column, raw);
             return Ok(());
         }
-        for ((column, builder), span) in self.columns.iter().zip(&mut self.builders).zip(&self.spans) {
-            builder.append(read(column, span, &self.arena).expect("checked above"));
+        for ((builder, value), span) in self.builders.iter_mut().zip(&self.values).zip(&self.spans) {
+            let text = match span {
+                Span::Text(range) => &self.arena[range.clone()],
+                Span::Absent | Span::Null => "",
+            };
+            builder.append(*value, text);
         }
+        self.count_row()
+    }
+
+    /// A whole record at once: the texts of all columns. False, and as if it had not been seen,
+    /// when one of them is wrong; the careful path then finds out which and why.
+    pub(super) fn whole<'t>(&mut self, text_of: impl Fn(usize) -> Option<&'t str>) -> Result<bool> {
+        self.values.clear();
+        for (i, column) in self.columns.iter().enumerate() {
+            match text_of(i).map(|text| parse(column.kind, text)) {
+                Some(Ok(value)) => self.values.push(value),
+                _ => return Ok(false),
+            }
+        }
+        for (i, (builder, value)) in self.builders.iter_mut().zip(&self.values).enumerate() {
+            builder.append(*value, text_of(i).unwrap_or_default());
+        }
+        self.counts.records += 1;
+        self.count_row()?;
+        Ok(true)
+    }
+
+    fn count_row(&mut self) -> Result<()> {
         self.counts.rows += 1;
         self.rows_in_batch += 1;
         if self.rows_in_batch == self.batch_rows { self.flush() } else { Ok(()) }
@@ -151,10 +179,14 @@ impl Rows {
     }
 
     fn check(&mut self) {
+        self.values.clear();
         for (i, (column, span)) in self.columns.iter().zip(&self.spans).enumerate() {
-            if let Err(reason) = read(column, span, &self.arena) {
-                self.wrong = Some((reason, Some(i)));
-                return;
+            match read(column, span, &self.arena) {
+                Ok(value) => self.values.push(value),
+                Err(reason) => {
+                    self.wrong = Some((reason, Some(i)));
+                    return;
+                }
             }
         }
     }
@@ -173,7 +205,7 @@ impl Rows {
     }
 }
 
-fn read<'a>(column: &Column, span: &Span, arena: &'a str) -> Result<Value<'a>, &'static str> {
+fn read(column: &Column, span: &Span, arena: &str) -> Result<Value, &'static str> {
     match span {
         Span::Text(range) => parse(column.kind, &arena[range.clone()]),
         _ if column.mode == Mode::Nullable => Ok(Value::Null),

@@ -29,7 +29,10 @@ struct Decoded {
 }
 
 fn decode_cut(format: Format, body: &[u8], cuts: &[usize], batch_rows: usize) -> Result<Decoded> {
-    let options = Options { batch_rows, record_bytes_max: 4096, ..Options::default() };
+    decode_with(format, body, cuts, Options { batch_rows, record_bytes_max: 4096, ..Options::default() })
+}
+
+fn decode_with(format: Format, body: &[u8], cuts: &[usize], options: Options) -> Result<Decoded> {
     let mut decoder = Decoder::new(format, &columns(), &options)?;
     let mut at = 0;
     for cut in cuts.iter().map(|cut| cut % (body.len() + 1)).chain([body.len()]) {
@@ -62,6 +65,12 @@ fn decode_cut(format: Format, body: &[u8], cuts: &[usize], batch_rows: usize) ->
 fn decode(format: Format, body: impl AsRef<[u8]>) -> Result<Decoded> {
     let body = body.as_ref();
     let whole = decode_cut(format, body, &[], 8192);
+    let careful = Options { expect_records: false, record_bytes_max: 4096, ..Options::default() };
+    match (&whole, decode_with(format, body, &[], careful)) {
+        (Ok(whole), Ok(careful)) => assert_eq!(*whole, careful, "the fast path reads something else"),
+        (Err(_), Err(_)) => {}
+        (whole, careful) => panic!("fast: {whole:?}, careful: {careful:?}"),
+    }
     let bytes: Vec<usize> = (0..body.len()).collect();
     let thirds: Vec<usize> = (0..body.len()).step_by(3).collect();
     for cuts in [bytes, thirds] {
@@ -305,6 +314,31 @@ fn xml_text(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
+/// A byte sequence near the shape that the fast path takes: tags, texts and what may stand between.
+fn near_records() -> impl Strategy<Value = String> {
+    let piece = prop::sample::select(vec![
+        "<record>",
+        "</record>",
+        "<id>1</id>",
+        "<id>22</id>",
+        "<id>x</id>",
+        "<name>a b</name>",
+        "<name>&lt;</name>",
+        "<name>é</name>",
+        "<n>z</n>",
+        "<n/>",
+        "\n",
+        " ",
+        "<!-- c -->",
+        "<id a='1'>3</id>",
+        "<name>a",
+        "</name>",
+        "<record><id>7</id><name>q</name><n>w</n></record>",
+        "<record>\n <id>8</id> <name></name><n>]]></n>\r\n</record>",
+    ]);
+    prop::collection::vec(piece, 0..40).prop_map(|pieces| format!("<records>{}</records>", pieces.concat()))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -336,6 +370,16 @@ proptest! {
             prop_assert_eq!(&whole.rows, &want);
             prop_assert_eq!(whole, cut);
         }
+    }
+
+    #[test]
+    fn the_fast_path_and_the_careful_one_read_the_same(body in near_records(), cut in any::<usize>()) {
+        let careful = Options { expect_records: false, ..Options::default() };
+        let careful = decode_with(Format::Xml, body.as_bytes(), &[], careful).ok();
+        let fast = decode_with(Format::Xml, body.as_bytes(), &[], Options::default()).ok();
+        let fast_cut = decode_with(Format::Xml, body.as_bytes(), &[cut], Options::default()).ok();
+        prop_assert_eq!(&careful, &fast);
+        prop_assert_eq!(careful, fast_cut);
     }
 
     #[test]

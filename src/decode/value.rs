@@ -10,11 +10,12 @@ use chrono::NaiveDate;
 
 use crate::schema::ColumnType;
 
-/// A value checked against its column, ready to append. Text stays where it is.
+/// A value checked against its column, ready to append.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Value<'a> {
+pub(super) enum Value {
     Null,
-    Text(&'a str),
+    /// The text it was read from, which stays where it is until it is appended.
+    Text,
     /// INT64, DATE as days and TIMESTAMP as microseconds since 1970.
     Int(i64),
     Float(f64),
@@ -28,9 +29,9 @@ pub(super) enum Value<'a> {
 /// INT64 takes an optional sign and digits; FLOAT64 what Rust's parser takes, `NaN` and `inf`
 /// included; BOOL `true` and `false`; NUMERIC up to 29 digits before and 9 behind the point;
 /// DATE `YYYY-MM-DD`; TIMESTAMP RFC 3339. White space around a number is not taken away.
-pub(super) fn parse(kind: ColumnType, text: &str) -> Result<Value<'_>, &'static str> {
+pub(super) fn parse(kind: ColumnType, text: &str) -> Result<Value, &'static str> {
     Ok(match kind {
-        ColumnType::String => Value::Text(text),
+        ColumnType::String => Value::Text,
         ColumnType::Int64 => Value::Int(parse_int(text.as_bytes())?),
         ColumnType::Float64 => {
             let float: f64 = text.parse().map_err(|_| "not_a_float")?;
@@ -142,10 +143,10 @@ impl Builder {
         }
     }
 
-    /// Appends a value that [`parse`] made for this column's type.
-    pub(super) fn append(&mut self, value: Value<'_>) {
+    /// Appends a value that [`parse`] made of `text` for this column's type.
+    pub(super) fn append(&mut self, value: Value, text: &str) {
         match (self, value) {
-            (Builder::String(b), Value::Text(text)) => b.append_value(text),
+            (Builder::String(b), Value::Text) => b.append_value(text),
             (Builder::String(b), _) => b.append_null(),
             (Builder::Int64(b), Value::Int(int)) => b.append_value(int),
             (Builder::Int64(b), _) => b.append_null(),

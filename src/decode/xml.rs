@@ -3,11 +3,15 @@
 //! A record is read from its first byte to its last in one go. When the bytes at hand end inside a
 //! record, a tag or a comment, reading goes back to where that started and waits for at least twice
 //! as many bytes, so that the work stays linear even if they come one by one.
+//!
+//! Records in the shape that nearly all of them have are read by [`Expected`] beside it; whatever
+//! that does not take is read here, so the two agree by construction on what it leaves.
 
 use quick_xml::Reader;
 use quick_xml::errors::{Error as XmlError, IllFormedError, SyntaxError};
 use quick_xml::events::{BytesDecl, BytesRef, BytesStart, Event};
 
+use super::expected::Expected;
 use super::rows::Rows;
 use super::{Options, not_well_formed, truncated};
 use crate::error::{Error, Result};
@@ -19,6 +23,7 @@ pub(super) struct XmlSyntax {
     record_path: Vec<String>,
     record_bytes_max: usize,
     depth_max: usize,
+    expected: Option<Expected>,
     /// Bytes not yet behind us; `buffer[0]` is byte `base` of the body.
     buffer: Vec<u8>,
     base: u64,
@@ -52,6 +57,7 @@ impl XmlSyntax {
                 .hint("name the elements from the root to the record: `records/record`"));
         }
         Ok(XmlSyntax {
+            expected: options.expect_records.then(|| Expected::new(columns, &options.record_path)),
             fields: columns.iter().map(|c| c.path().to_owned()).collect(),
             record_path: options.record_path.clone(),
             record_bytes_max: options.record_bytes_max,
@@ -98,6 +104,13 @@ impl XmlSyntax {
         }
         let mut at = 0;
         while at < self.buffer.len() {
+            if let Some(expected) = &mut self.expected
+                && self.place.open == self.record_path[..self.record_path.len() - 1]
+            {
+                let (bytes, records) = expected.read(&self.buffer[at..], self.record_bytes_max, rows)?;
+                self.place.records += records;
+                at += bytes;
+            }
             match self.step(at, rows, last)? {
                 Step::Taken(bytes) => at += bytes,
                 Step::Incomplete => break,
