@@ -40,7 +40,9 @@ pub async fn promote(
     let back = Days::new(u64::from(days.saturating_sub(1)));
     let first_day = last_day
         .checked_sub_days(back)
-        .ok_or_else(|| Error::usage(format!("{days} days before `{last_day}` is no date")))?;
+        .ok_or_else(|| Error::usage(format!("{days} days before `{last_day}` is no date")))?
+        // Nothing is staged before day 1.
+        .max(pipeline.epoch.min(last_day));
     // The same SQL over the same staging into the same production is the same job; any change in
     // one of them is another. An equal job that is sent twice, after a lost answer, runs once.
     let before = bigquery.table(&production).await?;

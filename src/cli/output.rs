@@ -123,11 +123,17 @@ pub(super) fn receipt(receipt: &Receipt) -> String {
             "= {resumed} windows were there already, from an earlier run of this command\n"
         ));
     }
+    let rates = match receipt.windows.len() {
+        fresh if fresh > resumed => format!(
+            ", {} records/s, {}/s decoded",
+            count(receipt.rows_per_second as u64),
+            DecimalBytes(receipt.bytes_per_second as u64)
+        ),
+        _ => String::new(),
+    };
     text.push_str(&format!(
-        "{:.1} s, {} records/s, {}/s decoded, {} of Parquet, peak memory {}\n",
+        "{:.1} s{rates}, {} of Parquet, peak memory {}\n",
         receipt.seconds,
-        count(receipt.rows_per_second as u64),
-        DecimalBytes(receipt.bytes_per_second as u64),
         DecimalBytes(receipt.staged_bytes),
         receipt.peak_rss_bytes.map_or("unknown".into(), |bytes| BinaryBytes(bytes).to_string()),
     ));

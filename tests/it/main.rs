@@ -5,5 +5,6 @@
 mod context;
 mod failures;
 mod help;
+mod layers;
 mod main_job;
 mod resume;
