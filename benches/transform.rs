@@ -25,7 +25,7 @@ fn b_anchor_only_the_day(bencher: Bencher) {
     bench(bencher, "SELECT *, (time - 1) / 86400 + 1 AS day FROM records");
 }
 
-/// The form to beat: two passes over the keys, which a stream that is read once cannot have.
+/// Half of the join form: which place is the newest, without fetching the row that is there.
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn c_anchor_group_by_id_newest_seq(bencher: Bencher) {
     // The other columns are constants: only the work on the keys is meant.
