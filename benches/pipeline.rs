@@ -10,8 +10,8 @@ use api2bq::demo::{self, Content, Flows};
 use api2bq::engine::{self, Engine};
 use api2bq::error::Result;
 use api2bq::partition::{SECONDS_PER_DAY, Window};
-use api2bq::pipeline::{Backfill, Until};
-use api2bq::plan::Plan;
+use api2bq::pipeline::Backfill;
+use api2bq::plan::{Plan, Until};
 use api2bq::retry::Policy;
 use api2bq::serve::Server;
 use api2bq::source::{self, Headers, Source, Timeouts};
@@ -94,7 +94,7 @@ fn settings(server: &Server, folder: &Path, format: &str, gzip: bool) -> Vec<Str
     vec![
         format!("source.url={}/api/v1/stream/flows", server.url()),
         format!("source.format={format}"),
-        format!("source.gzip={gzip}"),
+        format!("source.gzip={}", if gzip { "on" } else { "off" }),
         format!("stage.url={}", folder.display()),
     ]
 }
@@ -154,7 +154,7 @@ fn source(settings: &[String]) -> Result<Source> {
         url: pipeline.source.url.clone(),
         query: pipeline.source.query.iter().map(|(key, v)| (key.clone(), value(v))).collect(),
         headers: Headers::default(),
-        gzip: pipeline.source.gzip,
+        gzip: pipeline.gzip,
         count_header: Some(pipeline.source.count_header.clone()),
         timeouts: Timeouts {
             connect: Duration::from_secs(10),
