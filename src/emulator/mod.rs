@@ -5,6 +5,8 @@
 //! refused in BigQuery's own error shape: 501 `notImplemented` for methods and options, 400 `invalidQuery` for
 //! SQL. Nothing is accepted and then ignored when that would change a result.
 //!
+//! On the same port, the part of Cloud Storage's XML API that object_store speaks (see `storage`).
+//!
 //! It reads BigQuery's documents and shares no code with this crate's client, so that a test that runs one
 //! against the other can fail.
 
@@ -17,11 +19,13 @@ mod files;
 mod jobs;
 mod load;
 mod names;
+mod objects;
 mod query;
 mod routes;
 mod rows;
 mod run;
 mod sources;
+mod storage;
 mod tables;
 mod versions;
 mod wire;
@@ -66,6 +70,7 @@ pub async fn start(options: Options) -> Result<Server> {
 struct Emulator {
     catalog: Arc<catalog::Catalog>,
     jobs: jobs::Jobs,
+    objects: Arc<objects::Objects>,
     engine: Engine,
     /// Two files at a time decode and copy; the rest wait as PENDING.
     load_slots: Semaphore,
@@ -98,7 +103,8 @@ impl Emulator {
         }
         let catalog = Arc::new(catalog::Catalog::open(&data_dir).map_err(failed)?);
         let jobs = jobs::Jobs::open(&data_dir, &catalog).map_err(failed)?;
+        let objects = Arc::new(objects::Objects::open(&data_dir).map_err(failed)?);
         let (load_slots, query_slots) = (Semaphore::new(2), Semaphore::new(4));
-        Ok(Emulator { catalog, jobs, engine, load_slots, query_slots, _lock: lock })
+        Ok(Emulator { catalog, jobs, objects, engine, load_slots, query_slots, _lock: lock })
     }
 }

@@ -12,7 +12,7 @@ use super::Emulator;
 use super::names::{Address, DatasetId, ProjectId};
 use super::run::{self, blocking};
 use super::wire::{self, Arguments, Failure, Outcome, Reply};
-use super::{rows, tables};
+use super::{rows, storage, tables};
 
 /// Methods that this server does not have answer 501 in BigQuery's error shape.
 pub(super) fn router(emulator: Arc<Emulator>) -> Router {
@@ -20,6 +20,9 @@ pub(super) fn router(emulator: Arc<Emulator>) -> Router {
 }
 
 async fn handle(State(emulator): State<Arc<Emulator>>, request: Request) -> Response {
+    if storage::is_object_path(request.uri().path()) {
+        return storage::handle(Arc::clone(&emulator.objects), request).await;
+    }
     wire::response(answer(&emulator, request).await)
 }
 
@@ -148,7 +151,7 @@ fn projects(emulator: &Emulator) -> Reply {
 }
 
 /// Split first, then decoded: an escaped slash does not make a new segment.
-fn path_segments(path: &str) -> Outcome<Vec<String>> {
+pub(super) fn path_segments(path: &str) -> Outcome<Vec<String>> {
     let decode = |segment: &str| {
         let mut bytes = Vec::with_capacity(segment.len());
         let mut rest = segment.as_bytes();
