@@ -181,3 +181,31 @@ fn zst_files_are_read() {
     context.backfill(None, packed.to_str().expect("UTF-8"), 1, &["--until", "stage", "--set", &to]).success();
     assert_eq!(context.staged("zst"), want);
 }
+
+#[test]
+fn a_bucket_stages_and_loads_as_a_folder_does() {
+    let context = TestContext::new();
+    let source = context.source(&["--rows", "20000", "--days", "2", "--seed", "3"]);
+    let folder_stage = format!("stage.url={}", context.path("folder").display());
+    context.backfill(None, &source.flows(), 2, &["--until", "stage", "--set", &folder_stage]).success();
+
+    // One process is bucket and BigQuery; it fetches what it loads over HTTP, as the real one does.
+    let bucket = context.server(&["emulator", "--data-dir", "bucket"]);
+    let warehouse = context.server_with(&["emulator", "--data-dir", "wh"], &[("STORAGE_EMULATOR_HOST", &bucket.url)]);
+    let url = format!("source.url={}", source.flows());
+    let arguments =
+        ["backfill", "flows", "--from", "1", "--to", "2", "--set", &url, "--set", "stage.url=gs://staging/deep/er"];
+    for again in [false, true] {
+        let mut command = context.command(arguments);
+        command.env("STORAGE_EMULATOR_HOST", &bucket.url).env("BIGQUERY_EMULATOR_HOST", &warehouse.url);
+        let ended: crate::context::Ended = command.output().expect("it runs").into();
+        let ended = ended.success();
+        assert!(ended.stdout.contains("20,000 records in ="), "{}", ended.stdout);
+        assert_eq!(ended.stdout.contains("2 windows were there already"), again);
+    }
+    context.promote(&warehouse).success();
+    let oracle = python("oracle.py", &[&source.url, "--from", "1", "--to", "2"]);
+    let expected = context.write("oracle.json", &oracle.stdout);
+    let expected = expected.to_str().expect("UTF-8");
+    python("judge.py", &[&warehouse.url, "api2gbq", "LANL", "--from", "1", "--to", "2", "--expect", expected]);
+}
