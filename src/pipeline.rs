@@ -1,34 +1,30 @@
 //! The main job: fetch, decode, transform, stage, load; window by window, several at once.
 
+mod reading;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::{AsArray, BooleanArray};
-use arrow::compute::{filter_record_batch, max, min};
-use arrow::datatypes::Int64Type;
-use arrow::record_batch::RecordBatch;
 use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::bigquery::BigQuery;
 use crate::config::Pipeline;
-use crate::decode::{self, Decoder};
 use crate::error::{Error, Kind, Result};
 use crate::load::{self, Destination, Outcome};
 use crate::manifest::{Event, Loaded, Manifest, WindowCounts};
 use crate::partition::Window;
 use crate::plan::{Plan, Until};
 use crate::receipt::{Receipt, WindowReceipt};
-use crate::reject::Reject;
 use crate::retry::Policy;
-use crate::schema::Format;
-use crate::source::{Body, Source};
+use crate::source::Source;
 use crate::stage::journal::{Appended, Chain};
 use crate::stage::{self, Store, WindowWriter};
-use crate::telemetry::{Progress, WindowProgress};
+use crate::telemetry::Progress;
 use crate::transform::Transform;
+use reading::Reading;
 
 /// Everything a backfill works with.
 #[derive(Debug)]
@@ -150,7 +146,8 @@ impl Backfill {
         let bar = self.progress.window(&window.to_string(), body.records);
         let (records, input) = mpsc::channel(4);
         let mut decoding = JoinSet::new();
-        decoding.spawn(decode_body(self.reading(window, body.media_type.as_deref())?, body, records, bar));
+        let reading = Reading::new(&self.pipeline, &self.source, window, &body)?;
+        decoding.spawn(reading.decode(body, records, bar));
         let (mut rows_out, tally) = self.transform.run(input).await?;
         let options = stage::Options {
             file_bytes_max: self.pipeline.stage.file_mib_max << 20,
@@ -227,37 +224,13 @@ impl Backfill {
         let bar = self.progress.window(&window.to_string(), body.records);
         let (records, mut input) = mpsc::channel(4);
         let mut decoding = JoinSet::new();
-        decoding.spawn(decode_body(self.reading(window, body.media_type.as_deref())?, body, records, bar));
+        let reading = Reading::new(&self.pipeline, &self.source, window, &body)?;
+        decoding.spawn(reading.decode(body, records, bar));
         while input.recv().await.is_some() {}
         match decoding.join_next().await {
             Some(Ok(decoded)) => Ok(decoded?.counts),
             _ => Err(Error::failed("the decoder died")),
         }
-    }
-
-    fn reading(&self, window: Window, media_type: Option<&str>) -> Result<Reading> {
-        let format = match self.pipeline.format {
-            Some(format) => format,
-            None => format_of(media_type)?,
-        };
-        let settings = &self.pipeline;
-        let row_number = &settings.source.row_number_column;
-        let options = decode::Options {
-            record_path: settings.source.record_path.split('/').map(str::to_owned).collect(),
-            row_number_column: (!row_number.is_empty()).then(|| row_number.clone()),
-            batch_rows: settings.limits.batch_rows,
-            record_bytes_max: settings.limits.record_mib_max << 20,
-            depth_max: settings.limits.depth_max,
-            rejects_kept: settings.limits.rejects_kept,
-            expect_records: true,
-        };
-        Ok(Reading {
-            decoder: Decoder::new(format, &settings.columns, &options)?,
-            window,
-            time_index: settings.columns.index_of(&settings.time_column)?,
-            time_column: settings.time_column.clone(),
-            has_windows: self.source.has_windows(),
-        })
     }
 
     /// Adds up the window; records that went missing or came from nowhere end the run.
@@ -318,122 +291,5 @@ impl<'a> State<'a> {
         let failed = |event: &Event| matches!(event, Event::Failed { partition, .. } if *partition == of);
         let count = self.chain.entries().iter().filter(|entry| failed(&entry.event)).count();
         u32::try_from(count).unwrap_or(u32::MAX)
-    }
-}
-
-/// One body being decoded.
-struct Reading {
-    decoder: Decoder,
-    window: Window,
-    time_index: usize,
-    time_column: String,
-    has_windows: bool,
-}
-
-struct Decoded {
-    counts: WindowCounts,
-    rejects: Vec<Reject>,
-}
-
-/// Decodes a body to its end and sends the batches on. Ends with an error unless the transfer, the
-/// document and, where the source gives one, the record count all say that it was whole.
-async fn decode_body(
-    mut reading: Reading,
-    mut body: Body,
-    records: mpsc::Sender<Result<RecordBatch>>,
-    bar: WindowProgress,
-) -> Result<Decoded> {
-    let mut counts = WindowCounts::default();
-    let mut rejects = Vec::new();
-    let mut shown = 0;
-    loop {
-        let chunk = body.stream.next().await.transpose();
-        let decoded = match chunk {
-            Ok(Some(bytes)) => {
-                counts.bytes += bytes.len() as u64;
-                reading.decoder.push(&bytes).map(|()| Some(bytes.len()))
-            }
-            Ok(None) => reading.decoder.finish().map(|()| None),
-            Err(error) => Err(error),
-        };
-        let bytes = match decoded {
-            Ok(bytes) => bytes,
-            Err(error) => return Err(spoil(&records, error).await),
-        };
-        let so_far = reading.decoder.counts().records;
-        bar.add(so_far - shown, bytes.unwrap_or(0) as u64);
-        shown = so_far;
-        rejects.extend(reading.decoder.take_rejects());
-        while let Some(batch) = reading.decoder.next_batch() {
-            let rows = batch.num_rows();
-            let inside = match reading.inside(batch) {
-                Ok(inside) => inside,
-                Err(error) => return Err(spoil(&records, error).await),
-            };
-            counts.outside += (rows - inside.num_rows()) as u64;
-            if inside.num_rows() > 0 && records.send(Ok(inside)).await.is_err() {
-                return Err(cancelled());
-            }
-        }
-        if bytes.is_none() {
-            break;
-        }
-    }
-    let decoded = reading.decoder.counts();
-    if let Some(promised) = body.records.filter(|promised| *promised != decoded.records) {
-        let error =
-            Error::failed(format!("the source promised {promised} records and sent {}", decoded.records))
-                .retryable();
-        return Err(spoil(&records, error).await);
-    }
-    counts.records = decoded.records - counts.outside;
-    counts.rejects = decoded.rejects;
-    bar.doing("sorting out duplicates and writing");
-    Ok(Decoded { counts, rejects })
-}
-
-fn cancelled() -> Error {
-    Error::new(Kind::Interrupted, "cancelled")
-}
-
-/// Ends the SQL with an error, so that a body that broke off is never taken for a short one.
-async fn spoil(records: &mpsc::Sender<Result<RecordBatch>>, error: Error) -> Error {
-    let _ = records.send(Err(cancelled())).await;
-    error
-}
-
-impl Reading {
-    /// The rows inside the window. A source with windows must send no others.
-    fn inside(&self, batch: RecordBatch) -> Result<RecordBatch> {
-        let times = batch.column(self.time_index).as_primitive::<Int64Type>();
-        let (Some(first), Some(last)) = (min(times), max(times)) else { return Ok(batch) };
-        if self.window.contains(first) && self.window.contains(last) {
-            return Ok(batch);
-        }
-        if self.has_windows {
-            let wrong = if self.window.contains(first) { last } else { first };
-            return Err(Error::failed(format!(
-                "the source was asked for seconds ({}, {}] and sent a record with `{}` {wrong}",
-                self.window.after, self.window.before, self.time_column
-            ))
-            .hint("check that `source.query` passes `{after}` and `{before}` as the source expects them"));
-        }
-        let inside: BooleanArray = times.values().iter().map(|t| Some(self.window.contains(*t))).collect();
-        filter_record_batch(&batch, &inside)
-            .map_err(|e| Error::failed("cannot leave out rows outside of the range").caused_by(e))
-    }
-}
-
-fn format_of(media_type: Option<&str>) -> Result<Format> {
-    let name = media_type.unwrap_or_default();
-    let name = name.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    match name.as_str() {
-        "application/xml" | "text/xml" => Ok(Format::Xml),
-        "application/x-ndjson" | "application/jsonl" | "application/x-jsonlines" => Ok(Format::Ndjson),
-        "application/json" => Ok(Format::Json),
-        "text/csv" => Ok(Format::Csv),
-        other if other.ends_with("+xml") => Ok(Format::Xml),
-        _ => Err(Error::failed(format!("cannot tell the format of a body of type `{name}`"))
-            .hint("set `source.format` to xml, ndjson, json or csv")),
     }
 }

@@ -39,6 +39,7 @@ pub(super) struct Rows {
     batches: VecDeque<RecordBatch>,
     rejects: Vec<Reject>,
     rejects_left: usize,
+    reject_bytes_left: usize,
     counts: Counts,
 }
 
@@ -66,6 +67,7 @@ impl Rows {
             batches: VecDeque::new(),
             rejects: Vec::new(),
             rejects_left: options.rejects_kept,
+            reject_bytes_left: options.record_bytes_max,
             counts: Counts::default(),
         }
     }
@@ -193,10 +195,12 @@ impl Rows {
 
     fn reject(&mut self, offset: u64, reason: &str, column: Option<usize>, raw: &[u8]) {
         self.counts.rejects += 1;
-        if self.rejects_left == 0 {
+        // All kept rejects together take no more memory than one record may.
+        if self.rejects_left == 0 || raw.len() > self.reject_bytes_left {
             return;
         }
         self.rejects_left -= 1;
+        self.reject_bytes_left -= raw.len();
         let reason = match column {
             Some(column) => format!("{reason}:{}", self.columns[column].name),
             None => reason.to_owned(),

@@ -191,10 +191,21 @@ fn a_bucket_stages_and_loads_as_a_folder_does() {
 
     // One process is bucket and BigQuery; it fetches what it loads over HTTP, as the real one does.
     let bucket = context.server(&["emulator", "--data-dir", "bucket"]);
-    let warehouse = context.server_with(&["emulator", "--data-dir", "wh"], &[("STORAGE_EMULATOR_HOST", &bucket.url)]);
+    let warehouse =
+        context.server_with(&["emulator", "--data-dir", "wh"], &[("STORAGE_EMULATOR_HOST", &bucket.url)]);
     let url = format!("source.url={}", source.flows());
-    let arguments =
-        ["backfill", "flows", "--from", "1", "--to", "2", "--set", &url, "--set", "stage.url=gs://staging/deep/er"];
+    let arguments = [
+        "backfill",
+        "flows",
+        "--from",
+        "1",
+        "--to",
+        "2",
+        "--set",
+        &url,
+        "--set",
+        "stage.url=gs://staging/deep/er",
+    ];
     for again in [false, true] {
         let mut command = context.command(arguments);
         command.env("STORAGE_EMULATOR_HOST", &bucket.url).env("BIGQUERY_EMULATOR_HOST", &warehouse.url);
@@ -207,5 +218,8 @@ fn a_bucket_stages_and_loads_as_a_folder_does() {
     let oracle = python("oracle.py", &[&source.url, "--from", "1", "--to", "2"]);
     let expected = context.write("oracle.json", &oracle.stdout);
     let expected = expected.to_str().expect("UTF-8");
-    python("judge.py", &[&warehouse.url, "api2gbq", "LANL", "--from", "1", "--to", "2", "--expect", expected]);
+    python(
+        "judge.py",
+        &[&warehouse.url, "api2gbq", "LANL", "--from", "1", "--to", "2", "--expect", expected],
+    );
 }

@@ -1,0 +1,162 @@
+//! One body read to its end: fetch and decode, checked against the window that was asked for.
+
+use arrow::array::{AsArray, BooleanArray};
+use arrow::compute::{filter_record_batch, max, min};
+use arrow::datatypes::Int64Type;
+use arrow::record_batch::RecordBatch;
+use futures::StreamExt;
+use tokio::sync::mpsc;
+
+use crate::config::Pipeline;
+use crate::decode::{self, Decoder};
+use crate::error::{Error, Kind, Result};
+use crate::manifest::WindowCounts;
+use crate::partition::Window;
+use crate::reject::Reject;
+use crate::schema::Format;
+use crate::source::{Body, Source};
+use crate::telemetry::WindowProgress;
+
+/// A decoder for one body, and what its records must satisfy.
+pub(super) struct Reading {
+    decoder: Decoder,
+    window: Window,
+    time_index: usize,
+    time_column: String,
+    has_windows: bool,
+}
+
+/// What a body held, once all of it was read.
+pub(super) struct Decoded {
+    pub(super) counts: WindowCounts,
+    pub(super) rejects: Vec<Reject>,
+}
+
+impl Reading {
+    pub(super) fn new(pipeline: &Pipeline, source: &Source, window: Window, body: &Body) -> Result<Reading> {
+        let format = match pipeline.format {
+            Some(format) => format,
+            None => format_of(body.media_type.as_deref())?,
+        };
+        let (source_settings, limits) = (&pipeline.source, &pipeline.limits);
+        let row_number = &source_settings.row_number_column;
+        let options = decode::Options {
+            record_path: source_settings.record_path.split('/').map(str::to_owned).collect(),
+            row_number_column: (!row_number.is_empty()).then(|| row_number.clone()),
+            batch_rows: limits.batch_rows,
+            record_bytes_max: limits.record_mib_max << 20,
+            depth_max: limits.depth_max,
+            rejects_kept: limits.rejects_kept,
+            expect_records: true,
+        };
+        Ok(Reading {
+            decoder: Decoder::new(format, &pipeline.columns, &options)?,
+            window,
+            time_index: pipeline.columns.index_of(&pipeline.time_column)?,
+            time_column: pipeline.time_column.clone(),
+            has_windows: source.has_windows(),
+        })
+    }
+
+    /// Decodes the body and sends its batches on. Ends with an error unless the transfer, the
+    /// document and, where the source gives one, the record count all say that it was whole.
+    pub(super) async fn decode(
+        self,
+        body: Body,
+        records: mpsc::Sender<Result<RecordBatch>>,
+        bar: WindowProgress,
+    ) -> Result<Decoded> {
+        let ended = self.to_its_end(body, &records, bar).await;
+        if ended.is_err() {
+            // Ends the SQL with an error too: a body that broke off is never taken for a short one.
+            let _ = records.send(Err(cancelled())).await;
+        }
+        ended
+    }
+
+    async fn to_its_end(
+        mut self,
+        mut body: Body,
+        records: &mpsc::Sender<Result<RecordBatch>>,
+        bar: WindowProgress,
+    ) -> Result<Decoded> {
+        let mut counts = WindowCounts::default();
+        let mut rejects = Vec::new();
+        let mut ended = false;
+        while !ended {
+            let before = self.decoder.counts().records;
+            let bytes = match body.stream.next().await.transpose()? {
+                Some(bytes) => {
+                    self.decoder.push(&bytes)?;
+                    bytes.len() as u64
+                }
+                None => {
+                    self.decoder.finish()?;
+                    ended = true;
+                    0
+                }
+            };
+            counts.bytes += bytes;
+            bar.add(self.decoder.counts().records - before, bytes);
+            rejects.extend(self.decoder.take_rejects());
+            while let Some(batch) = self.decoder.next_batch() {
+                let rows = batch.num_rows();
+                let inside = self.inside(batch)?;
+                counts.outside += (rows - inside.num_rows()) as u64;
+                if inside.num_rows() > 0 {
+                    records.send(Ok(inside)).await.map_err(|_| cancelled())?;
+                }
+            }
+        }
+        let decoded = self.decoder.counts();
+        if let Some(promised) = body.records.filter(|promised| *promised != decoded.records) {
+            let sent = decoded.records;
+            return Err(
+                Error::failed(format!("the source promised {promised} records and sent {sent}")).retryable()
+            );
+        }
+        counts.records = decoded.records - counts.outside;
+        counts.rejects = decoded.rejects;
+        bar.doing("sorting out duplicates and writing");
+        Ok(Decoded { counts, rejects })
+    }
+
+    /// The rows inside the window. A source with windows must send no others.
+    fn inside(&self, batch: RecordBatch) -> Result<RecordBatch> {
+        let times = batch.column(self.time_index).as_primitive::<Int64Type>();
+        let (Some(first), Some(last)) = (min(times), max(times)) else { return Ok(batch) };
+        if self.window.contains(first) && self.window.contains(last) {
+            return Ok(batch);
+        }
+        if self.has_windows {
+            let wrong = if self.window.contains(first) { last } else { first };
+            return Err(Error::failed(format!(
+                "the source was asked for seconds ({}, {}] and sent a record with `{}` {wrong}",
+                self.window.after, self.window.before, self.time_column
+            ))
+            .hint("check that `source.query` passes `{after}` and `{before}` as the source expects them"));
+        }
+        let inside: BooleanArray = times.values().iter().map(|t| Some(self.window.contains(*t))).collect();
+        filter_record_batch(&batch, &inside)
+            .map_err(|e| Error::failed("cannot leave out rows outside of the range").caused_by(e))
+    }
+}
+
+/// Why one side of the channel ended: the other one did.
+fn cancelled() -> Error {
+    Error::new(Kind::Interrupted, "cancelled")
+}
+
+fn format_of(media_type: Option<&str>) -> Result<Format> {
+    let name = media_type.unwrap_or_default();
+    let name = name.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match name.as_str() {
+        "application/xml" | "text/xml" => Ok(Format::Xml),
+        "application/x-ndjson" | "application/jsonl" | "application/x-jsonlines" => Ok(Format::Ndjson),
+        "application/json" => Ok(Format::Json),
+        "text/csv" => Ok(Format::Csv),
+        other if other.ends_with("+xml") => Ok(Format::Xml),
+        _ => Err(Error::failed(format!("cannot tell the format of a body of type `{name}`"))
+            .hint("set `source.format` to xml, ndjson, json or csv")),
+    }
+}
