@@ -299,12 +299,24 @@ async fn sql_means_what_it_means_in_bigquery() {
         ("EXTRACT(DAYOFWEEK FROM DATE '2024-01-07')", "1"),
         ("LENGTH('é')", "1"),
         ("1 = '1'", "No matching signature for operator = for argument types: INT64, STRING"),
+        ("SUM(x) FROM (SELECT 9223372036854775807 x UNION ALL SELECT 1)", "int64 overflow in SUM"),
+        ("SUM(x) FROM (SELECT 1 x UNION ALL SELECT NULL UNION ALL SELECT 2)", "3"),
+        ("9223372036854775807 + x FROM (SELECT 1 x)", "int64 overflow"),
+        ("ROUND(3)", "3.0"),
+        ("AVG(CAST(x AS NUMERIC)) FROM (SELECT 1 x UNION ALL SELECT 2)", "1.5"),
+        ("1 NOT IN (SELECT NULL UNION ALL SELECT 2)", "not supported"),
+        ("IF(TRUE, 1, 'a')", "No matching signature"),
+        ("COALESCE(1, 'a')", "No matching signature"),
+        ("LENGTH(1)", "No matching signature for function CHARACTER_LENGTH for argument types: INT64"),
         ("foo(1)", "Function not found: foo"),
         ("to_timestamp(1)", "Function not found: to_timestamp"),
         ("nosuch", "Unrecognized name: nosuch"),
         ("x FROM nosuch", "Not found: Table p:d.nosuch"),
     ] {
-        assert_eq!(context.rows(&format!("SELECT {expression}")).await, value, "{expression}");
+        let found = context.rows(&format!("SELECT {expression}")).await;
+        // Messages are given by their beginning.
+        let matches = if value.contains(' ') { found.starts_with(value) } else { found == value };
+        assert!(matches, "{expression}: {found}");
     }
     let nulls = "SELECT x FROM (SELECT 1 x UNION ALL SELECT NULL UNION ALL SELECT 2) ORDER BY x";
     assert_eq!(context.rows(nulls).await, "NULL 1 2");

@@ -97,7 +97,15 @@ impl Rewriter<'_> {
         if distinct && over.is_some() {
             return Err(Failure::unsupported_sql(format!("DISTINCT in {upper}() with OVER")));
         }
-        Ok(with_over(call(target, args), distinct, over))
+        match upper {
+            // DataFusion's sum of INT64 wraps around.
+            "SUM" => {
+                let widened = call("bq_widen", args);
+                Ok(call("bq_narrow", vec![with_over(call(target, vec![widened]), distinct, over)]))
+            }
+            "AVG" => Ok(call("bq_narrow", vec![with_over(call(target, args), distinct, over)])),
+            _ => Ok(with_over(call(target, args), distinct, over)),
+        }
     }
 
     fn scalar(&mut self, shown: &str, upper: &str, args: Vec<FunctionArg>) -> Outcome<Expr> {
@@ -164,13 +172,9 @@ impl Rewriter<'_> {
             "ENDS_WITH" => ("ends_with", &[2]),
             "REGEXP_CONTAINS" => ("regexp_like", &[2]),
             "ABS" => ("abs", &[1]),
-            "SQRT" => ("sqrt", &[1]),
-            "EXP" => ("exp", &[1]),
-            "LN" => ("ln", &[1]),
             "ROUND" => ("round", &[1, 2]),
             "CEIL" | "CEILING" => ("ceil", &[1]),
             "FLOOR" => ("floor", &[1]),
-            "POW" | "POWER" => ("bq_power", &[2]),
             "LENGTH" | "CHAR_LENGTH" | "CHARACTER_LENGTH" => ("character_length", &[1]),
             "STRPOS" => ("strpos", &[2]),
             "SUBSTR" | "SUBSTRING" => ("bq_substr", &[2, 3]),
@@ -194,11 +198,13 @@ impl Rewriter<'_> {
             _ => return Err(Failure::invalid_query(format!("Function not found: {shown}"))),
         };
         check_count(upper, &args, counts)?;
+        if matches!(target, "round" | "ceil" | "floor") {
+            let first = args.swap_remove(0);
+            args.insert(0, call("bq_float", vec![first]));
+        }
         let called = call(target, args);
         Ok(match target {
             "character_length" | "strpos" => call("bq_cast_int64", vec![called]),
-            // BigQuery rounds integers to FLOAT64.
-            "round" | "ceil" | "floor" | "sqrt" | "exp" | "ln" => called,
             _ => called,
         })
     }

@@ -109,6 +109,43 @@ fn check_expr(expr: &Expr, schema: &DFSchemaRef) -> Outcome<()> {
             list.iter().try_for_each(|item| pair("IN", expr, item))
         }
         Expr::Like(Like { expr, pattern, .. }) => pair("LIKE", expr, pattern),
+        Expr::Case(case) => {
+            let mut results = case.when_then_expr.iter().map(|(_, then)| then.as_ref());
+            if let Some(first) = results.next() {
+                results.chain(case.else_expr.as_deref()).try_for_each(|e| pair("CASE", first, e))?;
+            }
+            match &case.expr {
+                Some(operand) => {
+                    case.when_then_expr.iter().try_for_each(|(when, _)| pair("CASE", operand, when))
+                }
+                None => Ok(()),
+            }
+        }
+        Expr::ScalarFunction(function) => {
+            let (name, args) = (function.name(), function.args.as_slice());
+            match name {
+                "coalesce" | "nullif" | "greatest" | "least" => match args.split_first() {
+                    Some((first, rest)) => rest.iter().try_for_each(|e| pair(&name.to_uppercase(), first, e)),
+                    None => Ok(()),
+                },
+                "upper" | "lower" | "btrim" | "ltrim" | "rtrim" | "replace" | "reverse" | "starts_with"
+                | "ends_with" | "regexp_like" | "character_length" | "strpos" => {
+                    let text = |e: &&Expr| {
+                        e.get_type(schema.as_ref())
+                            .is_ok_and(|t| !is_null(&t) && Kind::of(&t) != Some(Kind::String))
+                    };
+                    match args.iter().find(text).map(|e| e.get_type(schema.as_ref())) {
+                        Some(Ok(found)) => Err(Failure::invalid_query(format!(
+                            "No matching signature for function {} for argument types: {}",
+                            name.to_uppercase(),
+                            self::name(&found)
+                        ))),
+                        _ => Ok(()),
+                    }
+                }
+                _ => Ok(()),
+            }
+        }
         _ => Ok(()),
     }
 }

@@ -209,7 +209,7 @@ impl Rewriter<'_> {
             !matches!(field, CeilFloorKind::DateTimeField(DateTimeField::NoDateTime)),
             "CEIL or FLOOR TO",
         )?;
-        Ok(call(name, vec![self.expr(expr)?]))
+        Ok(call(name, vec![call("bq_float", vec![self.expr(expr)?])]))
     }
 
     fn value(&mut self, value: Value) -> Outcome<Expr> {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use chrono::{Datelike, NaiveDate, Timelike};
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, Date32Array, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray,
 };
@@ -16,11 +15,11 @@ use datafusion::logical_expr::{
 };
 
 use super::casts::{self, NUMERIC};
-use super::values;
+use super::dates::{
+    DAY_US, date, date_diff, day_in_range, extract, format, in_range, shift_date, trunc_date, unit_us,
+};
 use crate::emulator::encode::date_of;
 use crate::emulator::fields::{Kind, timestamp_type};
-
-const DAY_US: i64 = 86_400_000_000;
 
 /// All of them, for registration.
 pub(super) fn all() -> Vec<ScalarUDF> {
@@ -32,7 +31,9 @@ pub(super) fn all() -> Vec<ScalarUDF> {
         ("bq_safe_divide", Op::Divide { safe: true }),
         ("bq_div", Op::Arithmetic('d')),
         ("bq_mod", Op::Arithmetic('%')),
-        ("bq_power", Op::Power),
+        ("bq_float", Op::Float),
+        ("bq_widen", Op::Widen),
+        ("bq_narrow", Op::Narrow),
         ("bq_substr", Op::Substr),
         ("bq_date", Op::Date),
         ("bq_timestamp_seconds", Op::ToTimestamp(1_000_000)),
@@ -68,8 +69,14 @@ pub(super) fn all() -> Vec<ScalarUDF> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Op {
     Arithmetic(char),
-    Divide { safe: bool },
-    Power,
+    Divide {
+        safe: bool,
+    },
+    /// INT64 as FLOAT64, which is what BigQuery rounds.
+    Float,
+    /// INT64 as a decimal that SUM does not overflow, and the sum back; other types as they are.
+    Widen,
+    Narrow,
     Substr,
     Date,
     ToTimestamp(i64),
@@ -84,7 +91,10 @@ enum Op {
     DiffDate,
     Extract,
     Format(Kind),
-    Cast { kind: Kind, safe: bool },
+    Cast {
+        kind: Kind,
+        safe: bool,
+    },
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -104,11 +114,14 @@ impl Bq {
         let text = DataType::Utf8;
         let wanted = match self.op {
             Op::Arithmetic(op) => return self.arithmetic_types(op, given),
-            Op::Divide { .. } | Op::Power => {
+            Op::Widen | Op::Narrow => return Ok(given.to_vec()),
+            Op::Divide { .. } | Op::Float => {
                 // NUMERIC / NUMERIC is NUMERIC in BigQuery, and this would be FLOAT64.
                 let numeric = |t: &DataType| matches!(Kind::of(t), Some(Kind::Numeric | Kind::BigNumeric));
                 if given.iter().any(numeric) {
-                    return plan_err!("not supported by the embedded server: division or power of NUMERIC");
+                    return plan_err!(
+                        "not supported by the embedded server: division and rounding of NUMERIC"
+                    );
                 }
                 if !given.iter().all(is_number) {
                     return self.refuse(given);
@@ -212,10 +225,18 @@ impl Bq {
                 };
                 Arc::new(left.iter().zip(right).map(quotient).collect::<Result<Float64Array>>()?)
             }
-            Op::Power => {
-                let (left, right) = (floats(&args[0]), floats(&args[1]));
-                let powers = left.iter().zip(right).map(|(l, r)| Some(l?.powf(r?)));
-                Arc::new(powers.collect::<Float64Array>())
+            Op::Float => Arc::clone(&args[0]),
+            Op::Widen | Op::Narrow => {
+                let target = self.return_type(&[args[0].data_type().clone()])?;
+                match compute::cast_with_options(&args[0], &target, &casts::strict()) {
+                    Ok(array) => array,
+                    Err(_) => {
+                        return exec_err!(
+                            "{} overflow in SUM",
+                            if target == DataType::Int64 { "int64" } else { "numeric" }
+                        );
+                    }
+                }
             }
             Op::Substr => substr(args),
             Op::Date => return date(args),
@@ -313,10 +334,19 @@ impl ScalarUDFImpl for Bq {
     fn return_type(&self, args: &[DataType]) -> Result<DataType> {
         Ok(match self.op {
             Op::Arithmetic(_) => self.argument_types(args)?.into_iter().next().unwrap_or(DataType::Int64),
-            Op::Divide { .. } | Op::Power => {
+            Op::Divide { .. } | Op::Float => {
                 self.argument_types(args)?;
                 DataType::Float64
             }
+            Op::Widen => match args.first() {
+                Some(given) if Kind::of(given) == Some(Kind::Int64) => DataType::Decimal128(19, 0),
+                given => given.cloned().unwrap_or(DataType::Null),
+            },
+            Op::Narrow => match args.first() {
+                Some(DataType::Decimal128(_, 0)) => DataType::Int64,
+                Some(DataType::Decimal128(..)) => NUMERIC,
+                given => given.cloned().unwrap_or(DataType::Null),
+            },
             Op::Substr | Op::Format(_) => DataType::Utf8,
             Op::Date | Op::FromUnixDate | Op::ShiftDate(_) | Op::TruncDate => DataType::Date32,
             Op::ToTimestamp(_) | Op::ShiftTimestamp(_) | Op::TruncTimestamp => timestamp_type(),
@@ -344,7 +374,7 @@ fn is_number(data_type: &DataType) -> bool {
         || matches!(Kind::of(data_type), Some(Kind::Int64 | Kind::Float64 | Kind::Numeric | Kind::BigNumeric))
 }
 
-fn ints(array: &ArrayRef) -> &Int64Array {
+pub(super) fn ints(array: &ArrayRef) -> &Int64Array {
     array.as_primitive::<Int64Type>()
 }
 
@@ -352,15 +382,15 @@ fn floats(array: &ArrayRef) -> &Float64Array {
     array.as_primitive::<Float64Type>()
 }
 
-fn dates(array: &ArrayRef) -> &Date32Array {
+pub(super) fn dates(array: &ArrayRef) -> &Date32Array {
     array.as_primitive::<Date32Type>()
 }
 
-fn micros(array: &ArrayRef) -> &TimestampMicrosecondArray {
+pub(super) fn micros(array: &ArrayRef) -> &TimestampMicrosecondArray {
     array.as_primitive::<TimestampMicrosecondType>()
 }
 
-fn texts(array: &ArrayRef) -> &StringArray {
+pub(super) fn texts(array: &ArrayRef) -> &StringArray {
     array.as_string::<i32>()
 }
 
@@ -368,23 +398,8 @@ fn timestamps_of(values: impl Iterator<Item = Result<Option<i64>>>) -> Result<Ar
     Ok(Arc::new(values.collect::<Result<TimestampMicrosecondArray>>()?.with_timezone("UTC")))
 }
 
-fn dates_of(values: impl Iterator<Item = Result<Option<i32>>>) -> Result<ArrayRef> {
+pub(super) fn dates_of(values: impl Iterator<Item = Result<Option<i32>>>) -> Result<ArrayRef> {
     Ok(Arc::new(values.collect::<Result<Date32Array>>()?))
-}
-
-/// BigQuery's timestamps lie between the years 1 and 9999.
-fn in_range(us: Option<i64>) -> Result<Option<i64>> {
-    match us.filter(|us| (-62_135_596_800_000_000..=253_402_300_799_999_999).contains(us)) {
-        Some(us) => Ok(Some(us)),
-        None => exec_err!("Timestamp overflow"),
-    }
-}
-
-fn day_in_range(date: Option<NaiveDate>) -> Result<Option<i32>> {
-    match date.and_then(values::days) {
-        Some(day) => Ok(Some(day)),
-        None => exec_err!("Date overflow"),
-    }
 }
 
 fn arithmetic(op: char, left: &ArrayRef, right: &ArrayRef) -> Result<ArrayRef> {
@@ -450,139 +465,6 @@ fn substr(args: &[ArrayRef]) -> ArrayRef {
         Some(text.chars().skip(skip).take(take).collect::<String>())
     };
     Arc::new(rows.map(cut).collect::<StringArray>())
-}
-
-fn date(args: &[ArrayRef]) -> Result<ArrayRef> {
-    let [one] = args else {
-        let rows = ints(&args[0]).iter().zip(ints(&args[1])).zip(ints(&args[2]));
-        return dates_of(rows.map(|((y, m), d)| {
-            let (Some(y), Some(m), Some(d)) = (y, m, d) else { return Ok(None) };
-            let number = |n: i64| u32::try_from(n).ok();
-            day_in_range(
-                i32::try_from(y)
-                    .ok()
-                    .zip(number(m).zip(number(d)))
-                    .and_then(|(y, (m, d))| NaiveDate::from_ymd_opt(y, m, d)),
-            )
-        }));
-    };
-    casts::cast(one, Kind::Date, false)
-}
-
-fn unit_us(unit: &str) -> Option<i64> {
-    Some(match unit {
-        "MICROSECOND" => 1,
-        "MILLISECOND" => 1_000,
-        "SECOND" => 1_000_000,
-        "MINUTE" => 60_000_000,
-        "HOUR" => 3_600_000_000,
-        "DAY" => DAY_US,
-        _ => return None,
-    })
-}
-
-fn shift_date(day: i32, n: Option<i64>, unit: &str) -> Result<Option<i32>> {
-    let shifted = n.and_then(|n| {
-        let date = date_of(day)?;
-        match unit {
-            "DAY" | "WEEK" => {
-                let days = n.checked_mul(if unit == "WEEK" { 7 } else { 1 })?.checked_add(day.into())?;
-                date_of(i32::try_from(days).ok()?)
-            }
-            "MONTH" => values::add_months(date, n),
-            "QUARTER" => values::add_months(date, n.checked_mul(3)?),
-            "YEAR" => values::add_months(date, n.checked_mul(12)?),
-            _ => None,
-        }
-    });
-    if !matches!(unit, "DAY" | "WEEK" | "MONTH" | "QUARTER" | "YEAR") {
-        return exec_err!("DATE_ADD and DATE_SUB do not support the {unit} date part");
-    }
-    day_in_range(shifted)
-}
-
-fn trunc_date(date: Option<NaiveDate>, unit: &str) -> Result<Option<i32>> {
-    let Some(date) = date else { return exec_err!("Date overflow") };
-    let back = |days: u32| date - chrono::Days::new(days.into());
-    let cut = match unit {
-        "WEEK" => Some(back(date.weekday().num_days_from_sunday())),
-        "ISOWEEK" => Some(back(date.weekday().num_days_from_monday())),
-        "MONTH" => date.with_day(1),
-        "QUARTER" => NaiveDate::from_ymd_opt(date.year(), (date.month0() / 3) * 3 + 1, 1),
-        "YEAR" => NaiveDate::from_ymd_opt(date.year(), 1, 1),
-        _ => return exec_err!("A truncation to {unit} is not supported"),
-    };
-    day_in_range(cut)
-}
-
-/// Counts the boundaries between two days, not whole units.
-fn date_diff(a: i32, b: i32, unit: &str) -> Result<Option<i64>> {
-    let (Some(first), Some(second)) = (date_of(a), date_of(b)) else { return exec_err!("Date overflow") };
-    let months = |d: NaiveDate| i64::from(d.year()) * 12 + i64::from(d.month0());
-    let week = |unit: &str, d: NaiveDate| trunc_date(Some(d), unit).map(|d| i64::from(d.unwrap_or_default()));
-    Ok(Some(match unit {
-        "DAY" => i64::from(a) - i64::from(b),
-        "WEEK" | "ISOWEEK" => (week(unit, first)? - week(unit, second)?) / 7,
-        "MONTH" => months(first) - months(second),
-        "QUARTER" => months(first).div_euclid(3) - months(second).div_euclid(3),
-        "YEAR" => i64::from(first.year()) - i64::from(second.year()),
-        _ => return exec_err!("DATE_DIFF does not support the {unit} date part"),
-    }))
-}
-
-fn extract(units: &ArrayRef, times: &ArrayRef) -> Result<ArrayRef> {
-    let is_date = times.data_type() == &DataType::Date32;
-    let one = |row: usize| -> Result<Option<i64>> {
-        if units.is_null(row) || times.is_null(row) {
-            return Ok(None);
-        }
-        let unit = texts(units).value(row);
-        let us = match is_date {
-            true => i64::from(dates(times).value(row)) * DAY_US,
-            false => micros(times).value(row),
-        };
-        let Some(time) = values::datetime_of(us) else { return exec_err!("Timestamp overflow") };
-        let value = match unit {
-            "YEAR" => time.year().into(),
-            "QUARTER" => i64::from(time.month0() / 3 + 1),
-            "MONTH" => time.month().into(),
-            "DAY" => time.day().into(),
-            "DAYOFWEEK" => i64::from(time.weekday().num_days_from_sunday()) + 1,
-            "DAYOFYEAR" => time.ordinal().into(),
-            "ISOWEEK" => time.iso_week().week().into(),
-            "ISOYEAR" => time.iso_week().year().into(),
-            "HOUR" if !is_date => time.hour().into(),
-            "MINUTE" if !is_date => time.minute().into(),
-            "SECOND" if !is_date => time.second().into(),
-            "MILLISECOND" if !is_date => us.rem_euclid(1_000_000) / 1000,
-            "MICROSECOND" if !is_date => us.rem_euclid(1_000_000),
-            _ => return exec_err!("EXTRACT of {unit} is not supported by the embedded server"),
-        };
-        Ok(Some(value))
-    };
-    Ok(Arc::new((0..times.len()).map(one).collect::<Result<Int64Array>>()?))
-}
-
-/// The conversions that strftime and BigQuery agree on.
-fn format(formats: &ArrayRef, times: &ArrayRef, kind: Kind) -> Result<ArrayRef> {
-    let one = |row: usize| -> Result<Option<String>> {
-        if formats.is_null(row) || times.is_null(row) {
-            return Ok(None);
-        }
-        let format = texts(formats).value(row);
-        let conversions = format.split('%').skip(1);
-        let known = "YmdHMSFTjybBaAuUeIp";
-        if conversions.into_iter().any(|c| !c.starts_with(|c: char| known.contains(c))) {
-            return exec_err!("not supported by the embedded server: the format string {format}");
-        }
-        let us = match kind {
-            Kind::Date => i64::from(dates(times).value(row)) * DAY_US,
-            _ => micros(times).value(row),
-        };
-        let Some(time) = values::datetime_of(us) else { return exec_err!("Timestamp overflow") };
-        Ok(Some(time.format(format).to_string()))
-    };
-    Ok(Arc::new((0..times.len()).map(one).collect::<Result<StringArray>>()?))
 }
 
 /// NUMERIC's raw integer, in billionths.

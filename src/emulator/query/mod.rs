@@ -7,6 +7,7 @@
 mod calls;
 mod casts;
 mod check;
+mod dates;
 mod expressions;
 mod filter;
 mod functions;

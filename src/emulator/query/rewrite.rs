@@ -258,6 +258,7 @@ impl Rewriter<'_> {
             match item {
                 SelectItem::UnnamedExpr(expr) => {
                     let name = match &expr {
+                        Expr::Identifier(ident) if ident.value.starts_with('@') => None,
                         Expr::Identifier(ident) => Some(ident.value.clone()),
                         Expr::CompoundIdentifier(parts) => parts.last().map(|p| p.value.clone()),
                         _ => None,
