@@ -66,7 +66,7 @@ impl Reading {
         records: mpsc::Sender<Result<RecordBatch>>,
         bar: WindowProgress,
     ) -> Result<Decoded> {
-        let ended = self.to_its_end(body, &records, bar).await;
+        let ended = self.read_whole(body, &records, bar).await;
         if ended.is_err() {
             // Ends the SQL with an error too: a body that broke off is never taken for a short one.
             let _ = records.send(Err(cancelled())).await;
@@ -74,7 +74,7 @@ impl Reading {
         ended
     }
 
-    async fn to_its_end(
+    async fn read_whole(
         mut self,
         mut body: Body,
         records: &mpsc::Sender<Result<RecordBatch>>,
