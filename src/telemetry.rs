@@ -110,8 +110,8 @@ impl Progress {
                 None => ProgressBar::new_spinner(),
             });
             bar.set_style(style(match records {
-                Some(_) => "{bar:24} {prefix}: {human_pos}/{human_len} records  {msg}",
-                None => "{spinner} {prefix}: {human_pos} records  {msg}",
+                Some(_) => "{bar:24} {prefix}: {human_pos}/{human_len} records  {per_sec}  ETA {eta}  {msg}",
+                None => "{spinner} {prefix}: {human_pos} records  {per_sec}  {msg}",
             }));
             bar.set_prefix(name.to_owned());
             bar
