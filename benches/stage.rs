@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::path::Path;
 
+use api2bq::partition::{SECONDS_PER_DAY, Window};
 use api2bq::stage::{Options, Store, WindowWriter};
 use arrow::record_batch::RecordBatch;
 use divan::Bencher;
@@ -28,6 +29,9 @@ fn main() {
     divan::main();
 }
 
+/// The corpus is one day.
+const DAY: Window = Window { after: 0, before: SECONDS_PER_DAY };
+
 /// Hash of the rows, Parquet, checksum of the file, link, fsync: all that a window needs.
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn a_write_and_publish(bencher: Bencher) {
@@ -48,7 +52,7 @@ fn c_anchor_arrow_writer_zstd_1(bencher: Bencher) {
 fn staged(folder: &Path) -> u64 {
     let pipeline = corpus::pipeline(&[]);
     let store = Store::open(&format!("file://{}/stage", folder.display())).expect("a folder is a store");
-    let writer = WindowWriter::new(pipeline.columns.arrow(), pipeline.epoch, Options::default(), folder);
+    let writer = WindowWriter::new(pipeline.columns.arrow(), pipeline.epoch, DAY, Options::default(), folder);
     let mut writer = writer.expect("a writer");
     TRANSFORMED.iter().for_each(|batch| writer.write(batch).expect("the batch fits"));
     let staged = RUNTIME.block_on(writer.publish(&store, "window")).expect("files are published");

@@ -45,10 +45,13 @@ pub async fn load(
     }
     if done.adopted {
         // An earlier job of this id may be long past, and the partition replaced or dropped since.
-        let rows = rows_in(bigquery, &partition).await?;
-        if rows != staged.rows {
-            let message = format!("job `{job_id}` ended earlier, but `{partition}` has {rows} rows now");
-            return Ok(Outcome::Failed(JobFailure { reason: "gone".into(), message, transient: true }));
+        // Whether it was is asked of the service, by its own clock; loading once more is harmless.
+        let table = bigquery.table(&partition).await?;
+        let intact =
+            table.as_ref().is_some_and(|t| t.rows == staged.rows && t.last_modified_ms <= done.ended_ms);
+        if !intact {
+            let message = format!("`{partition}` was changed after job `{job_id}` had ended");
+            return Ok(Outcome::Failed(JobFailure { reason: "superseded".into(), message, transient: true }));
         }
     }
     Ok(Outcome::Loaded(Loaded {

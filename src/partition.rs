@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 pub const SECONDS_PER_DAY: i64 = 86_400;
+/// BigQuery's limit of partitions per table.
+const PARTITIONS_MAX: i64 = 10_000;
 
 /// Seconds of source time, `after` exclusive and `before` inclusive, so that windows tile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -76,7 +78,7 @@ pub struct Partition(NaiveDate);
 impl Partition {
     /// The partition of a 1-based `day` of a pipeline whose day 1 is `epoch`.
     pub fn of_day(epoch: NaiveDate, day: i64) -> Result<Partition> {
-        let date = match day - 1 {
+        let date = match day.saturating_sub(1) {
             ahead @ 0.. => epoch.checked_add_days(Days::new(ahead.unsigned_abs())),
             behind => epoch.checked_sub_days(Days::new(behind.unsigned_abs())),
         };
@@ -159,6 +161,14 @@ pub fn range(from: Bound, to: Bound, epoch: NaiveDate) -> Result<Window> {
         return Err(Error::usage(format!("the range from second {after} to second {before} is empty"))
             .hint("`--from` is the first day and `--to` the last, both included"));
     }
+    let days = (before - after) / SECONDS_PER_DAY;
+    if days > PARTITIONS_MAX {
+        return Err(Error::usage(format!(
+            "{days} days are more than the {PARTITIONS_MAX} partitions of a table"
+        ))
+        .hint("a plain number is a day; seconds end in `s`, as `259200s`"));
+    }
+    Partition::of_day(epoch, day_of(before))?;
     if after < 0 {
         return Err(Error::usage(format!("`--from` lies before the pipeline's epoch `{epoch}`"))
             .hint("set `time.epoch` of the pipeline to an earlier date"));

@@ -69,9 +69,11 @@ impl Backfill {
             }
             let Some(ended) = at_work.join_next().await else { break };
             let (window, outcome) = ended.map_err(|e| Error::failed("a window's task died").caused_by(e))?;
-            job.progress.window_done();
             match outcome {
-                Ok(done) => receipt.windows.push(done),
+                Ok(done) => {
+                    job.progress.window_done();
+                    receipt.windows.push(done);
+                }
                 // One bad window does not stop the others, unless they would fail the same way.
                 Err(error) if error.kind() == Kind::Failed && !error.is_unreachable() => {
                     receipt.failed.push((window, error));
@@ -103,7 +105,7 @@ impl Backfill {
         let folder = self.plan.window_folder(&self.pipeline, window);
         let mut chain = Chain::read(&self.store, folder.clone()).await?;
         let mut tries = self.retry.tries(window.to_string());
-        let mut resumed = true;
+        let (mut fetched, mut resumed) = (false, true);
         loop {
             let state = State::of(&chain);
             let Some(manifest) = state.manifest else {
@@ -116,18 +118,18 @@ impl Backfill {
                 };
                 // The commit point. If somebody else's entry is there, theirs is what will be loaded.
                 if let Appended::Ours = chain.append(Event::Intent(manifest)).await? {
-                    resumed = false;
+                    (fetched, resumed) = (true, false);
                 }
                 continue;
             };
             let Some((bigquery, destination)) = &self.warehouse else {
-                return Ok(WindowReceipt::staged(&self.pipeline, manifest, resumed));
+                return Ok(WindowReceipt::new(&self.pipeline, manifest, &[], fetched, resumed));
             };
             if let Some(loaded) = state.loaded {
                 for partition in loaded.iter().filter(|_| resumed) {
                     load::check(bigquery, destination, partition).await?;
                 }
-                return Ok(WindowReceipt::loaded(&self.pipeline, manifest, loaded, resumed));
+                return Ok(WindowReceipt::new(&self.pipeline, manifest, loaded, fetched, resumed));
             }
             let manifest = manifest.clone();
             let loaded = self.load(&mut chain, &manifest).await?;
@@ -155,7 +157,7 @@ impl Backfill {
             zstd_level: self.pipeline.stage.zstd_level,
         };
         let schema = self.pipeline.columns.arrow();
-        let mut writer = WindowWriter::new(schema, self.pipeline.epoch, options, &self.scratch)?;
+        let mut writer = WindowWriter::new(schema, self.pipeline.epoch, window, options, &self.scratch)?;
         let mut rows = 0;
         let written: Result<()> = async {
             while let Some(batch) = rows_out.next().await {

@@ -8,6 +8,9 @@ use crate::config::Pipeline;
 use crate::error::{Error, Kind, Result};
 use crate::stage::journal::sha256_hex;
 
+/// Failed jobs of one and the same promote, after which something is wrong for good.
+const GENERATIONS_MAX: u32 = 20;
+
 /// What a promote did.
 #[derive(Debug, Serialize)]
 pub struct Promoted {
@@ -52,23 +55,39 @@ pub async fn promote(
         pipeline.promote_sql,
         (&staged.etag, &staged.last_modified_ms)
     );
-    let partition = last_day.format("%Y%m%d");
-    let job_id =
-        format!("api2bq_{}_promote_{partition}_{}", pipeline.name, &sha256_hex(identity.as_bytes())[..20]);
-    let job = QueryJob {
-        id: &job_id,
-        sql: &pipeline.promote_sql,
-        dataset: &warehouse.dataset,
-        destination: &production,
-        timestamps: vec![
-            ("first_day", format!("{first_day} 00:00:00 UTC")),
-            ("last_day", format!("{last_day} 00:00:00 UTC")),
-        ],
+    if rows_between(bigquery, pipeline, first_day, last_day).await? == 0 {
+        return Err(Error::usage(format!("`{staging}` has no rows from {first_day} to {last_day}"))
+            .hint(format!("`{production}` is as it was; choose other `--as-of` or `--days`")));
+    }
+    let midnight = |day: NaiveDate| format!("{day} 00:00:00 UTC");
+    let mut generation = 0;
+    let (job_id, done) = loop {
+        let hash = sha256_hex(identity.as_bytes());
+        let partition = last_day.format("%Y%m%d");
+        let job_id = format!("api2bq_{}_promote_{partition}_g{generation}_{}", pipeline.name, &hash[..20]);
+        let job = QueryJob {
+            id: &job_id,
+            sql: &pipeline.promote_sql,
+            dataset: &warehouse.dataset,
+            destination: &production,
+            timestamps: vec![("first_day", midnight(first_day)), ("last_day", midnight(last_day))],
+        };
+        match bigquery.query_into(&job).await? {
+            Ok(done) => break (job_id, done),
+            // A failed id is burnt: what failed is tried again under the next.
+            Err(failure) if failure.transient && generation < GENERATIONS_MAX => {
+                tracing::warn!(job_id, reason = failure.reason, "promote failed, trying the next generation");
+                generation += 1;
+            }
+            Err(failure) => {
+                return Err(Error::failed(format!(
+                    "promote failed: {}: {}",
+                    failure.reason, failure.message
+                ))
+                .hint(format!("`{production}` is as it was; promote again once the cause is gone")));
+            }
+        }
     };
-    let done = bigquery.query_into(&job).await?.map_err(|failure| {
-        Error::failed(format!("promote failed: {}: {}", failure.reason, failure.message))
-            .hint(format!("`{production}` is as it was; promote again once the cause is gone"))
-    })?;
     let rows = bigquery.table(&production).await?.map_or(0, |table| table.rows);
     tracing::info!(table = %production, rows, %first_day, %last_day, "table promoted");
     Ok(Promoted {
@@ -79,6 +98,23 @@ pub async fn promote(
         bytes_processed: done.bytes_processed,
         job_id,
     })
+}
+
+/// Rows of staging in these days. BigQuery reads no data for it.
+async fn rows_between(
+    bigquery: &BigQuery,
+    pipeline: &Pipeline,
+    first_day: NaiveDate,
+    last_day: NaiveDate,
+) -> Result<u64> {
+    let sql = format!(
+        "SELECT COUNT(*) AS n FROM `{}` WHERE _PARTITIONTIME BETWEEN TIMESTAMP '{first_day} 00:00:00 UTC' \
+         AND TIMESTAMP '{last_day} 00:00:00 UTC'",
+        pipeline.warehouse.staging_table
+    );
+    let answer = bigquery.query(&pipeline.warehouse.dataset, &sql).await?;
+    let count = answer.rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok());
+    count.ok_or_else(|| Error::failed("BigQuery did not say how many rows are staged"))
 }
 
 async fn newest_partition(bigquery: &BigQuery, pipeline: &Pipeline, staging: &TableId) -> Result<NaiveDate> {

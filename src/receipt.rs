@@ -31,7 +31,7 @@ pub struct Receipt {
     pub failed: Vec<(Window, Error)>,
     pub not_tried: Vec<Window>,
     pub seconds: f64,
-    /// Of this run: windows resumed from an earlier one are not in it.
+    /// Of what this run fetched itself.
     pub rows_per_second: f64,
     pub bytes_per_second: f64,
     pub peak_rss_bytes: Option<u64>,
@@ -41,7 +41,9 @@ pub struct Receipt {
 pub struct WindowReceipt {
     pub window: Window,
     pub counts: WindowCounts,
-    /// Staged by an earlier run of the same command.
+    /// Fetched by this run, not by an earlier one of the same command.
+    pub fetched: bool,
+    /// Nothing was left to do.
     pub resumed: bool,
     pub partitions: Vec<PartitionReceipt>,
 }
@@ -60,14 +62,16 @@ pub struct PartitionReceipt {
 
 impl WindowReceipt {
     pub(crate) fn decoded(window: Window, counts: WindowCounts) -> Self {
-        WindowReceipt { window, counts, resumed: false, partitions: Vec::new() }
+        WindowReceipt { window, counts, fetched: true, resumed: false, partitions: Vec::new() }
     }
 
-    pub(crate) fn staged(pipeline: &Pipeline, manifest: &Manifest, resumed: bool) -> Self {
-        Self::loaded(pipeline, manifest, &[], resumed)
-    }
-
-    pub(crate) fn loaded(pipeline: &Pipeline, manifest: &Manifest, loaded: &[Loaded], resumed: bool) -> Self {
+    pub(crate) fn new(
+        pipeline: &Pipeline,
+        manifest: &Manifest,
+        loaded: &[Loaded],
+        fetched: bool,
+        resumed: bool,
+    ) -> Self {
         let partitions = manifest.partitions.iter().map(|staged| {
             let loaded = loaded.iter().find(|l| l.partition == staged.partition);
             PartitionReceipt {
@@ -81,7 +85,7 @@ impl WindowReceipt {
             }
         });
         let partitions = partitions.collect();
-        WindowReceipt { window: manifest.window, counts: manifest.counts, resumed, partitions }
+        WindowReceipt { window: manifest.window, counts: manifest.counts, fetched, resumed, partitions }
     }
 }
 
@@ -111,7 +115,7 @@ impl Receipt {
         let (mut fresh_records, mut fresh_bytes) = (0, 0);
         for window in &self.windows {
             self.totals += window.counts;
-            if !window.resumed {
+            if window.fetched {
                 fresh_records += window.counts.records;
                 fresh_bytes += window.counts.bytes;
             }

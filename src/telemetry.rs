@@ -95,7 +95,7 @@ impl Progress {
                 loop {
                     tokio::time::sleep(LINE_EVERY).await;
                     let done = totals.windows_done.load(Ordering::Relaxed);
-                    eprintln!("{done}/{} windows  {}", totals.windows, totals.rates());
+                    say(&format!("{done}/{} windows  {}\n", totals.windows, totals.rates()));
                 }
             })))
         });
@@ -199,6 +199,11 @@ impl Totals {
 
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("the templates are constant").progress_chars("█▌ ")
+}
+
+/// Writes to stderr. Nobody reading it is no reason to stop.
+pub fn say(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 /// Highest resident memory of this process so far, in bytes; `None` where the system does not say.

@@ -111,6 +111,11 @@ impl Transform {
             })?;
             let column = Expr::Column(ColumnName::from_name(field.name()));
             let same = found.data_type() == field.data_type();
+            if !same && !is_lossless(found.data_type(), field.data_type()) {
+                let (name, found, wanted) = (field.name(), found.data_type(), field.data_type());
+                return Err(Error::usage(format!("`stage.sql` gives `{name}` as {found}, not as {wanted}"))
+                    .hint("write the CAST into the SQL, if it is meant"));
+            }
             select.push(if same {
                 column
             } else {
@@ -118,6 +123,26 @@ impl Transform {
             });
         }
         frame.select(select).map_err(|e| wrong_sql(e, "its columns cannot be selected"))
+    }
+}
+
+/// Casts that keep every value as it is.
+fn is_lossless(from: &DataType, to: &DataType) -> bool {
+    use DataType::{
+        Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, LargeUtf8, Timestamp, UInt8, UInt16, UInt32,
+        Utf8, Utf8View,
+    };
+    match (from, to) {
+        (Int8 | Int16 | Int32 | UInt8 | UInt16 | UInt32, Int64) => true,
+        (Float32 | Int8 | Int16 | Int32 | UInt8 | UInt16 | UInt32, Float64) => true,
+        (Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32, Decimal128(..)) => true,
+        (Decimal128(from, from_scale), Decimal128(to, to_scale)) => {
+            from_scale <= to_scale
+                && i16::from(*from) - i16::from(*from_scale) <= i16::from(*to) - i16::from(*to_scale)
+        }
+        (Utf8View | LargeUtf8, Utf8) => true,
+        (Timestamp(from, _), Timestamp(to, _)) => from == to,
+        _ => false,
     }
 }
 
@@ -149,7 +174,13 @@ fn sql_failed(error: DataFusionError) -> Error {
                     "raise `limits.memory_mib`, or point `limits.spill_dir` to a disk with more space",
                 );
             }
-            other => return Error::failed("the SQL failed").caused_by(other.strip_backtrace()),
+            other => {
+                let failure = Error::failed("the SQL failed").caused_by(other.strip_backtrace());
+                let full = failure.to_string().contains("No space left");
+                let hint =
+                    "free some space, or point `limits.spill_dir` to a larger disk; the same command resumes";
+                return if full { failure.hint(hint) } else { failure };
+            }
         };
     }
 }

@@ -47,6 +47,8 @@ pub struct Done {
     pub output_rows: u64,
     pub output_bytes: u64,
     pub bytes_processed: u64,
+    /// When it ended, in milliseconds by the service's clock.
+    pub ended_ms: u64,
     /// The job was there before this call: an earlier attempt or another run sent it.
     pub adopted: bool,
 }
@@ -56,7 +58,8 @@ pub struct Done {
 pub struct JobFailure {
     pub reason: String,
     pub message: String,
-    /// The same content may succeed under a new id.
+    /// The same content may succeed under a new id: the service had a bad moment, or the failure
+    /// is an old one that this call only found.
     pub transient: bool,
 }
 
@@ -146,7 +149,11 @@ impl BigQuery {
                 None => return Err(Error::failed(format!("{what} vanished while it ran")).retryable()),
             };
         }
-        Ok(ended(&job).map(|done| Done { adopted, ..done }))
+        let ended = ended(&job);
+        Ok(match ended {
+            Ok(done) => Ok(Done { adopted, ..done }),
+            Err(failure) => Err(JobFailure { transient: failure.transient || adopted, ..failure }),
+        })
     }
 
     /// Sends the job, or finds that it is there. The flag says which.
@@ -225,6 +232,7 @@ fn ended(job: &Value) -> JobResult {
         output_rows: number(&statistics["load"]["outputRows"]),
         output_bytes: number(&statistics["load"]["outputBytes"]),
         bytes_processed: number(&statistics["query"]["totalBytesProcessed"]),
+        ended_ms: number(&statistics["endTime"]),
         adopted: false,
     })
 }

@@ -10,6 +10,9 @@ use gcp_bigquery_client::model::table_field_schema::TableFieldSchema;
 use gcp_bigquery_client::model::table_reference::TableReference;
 use gcp_bigquery_client::model::table_schema::TableSchema;
 use gcp_bigquery_client::model::time_partitioning::TimePartitioning;
+use reqwest::Method;
+use serde_json::Value;
+use url::Url;
 
 use super::BigQuery;
 use super::wire::{Refusal, refusal};
@@ -61,7 +64,8 @@ pub struct TableInfo {
     /// Rows of the table, or of its partition where one was asked for.
     pub rows: u64,
     pub etag: String,
-    pub last_modified_ms: String,
+    /// By the service's clock.
+    pub last_modified_ms: u64,
     pub partitioned_by_day: bool,
     pub fields: Vec<(String, String)>,
 }
@@ -70,11 +74,18 @@ impl BigQuery {
     /// `None` when there is no such table.
     pub async fn table(&self, id: &TableId) -> Result<Option<TableInfo>> {
         let what = format!("table `{id}`");
-        let decorated = id.decorated();
-        let got = self
-            .crate_call(&what, || self.client.table().get(&id.project, &id.dataset, &decorated, None))
-            .await?;
-        match got {
+        // Not through the crate: it writes a space in a path as `+`, which is another name.
+        let mut url = Url::parse("http://path/").expect("a constant");
+        url.path_segments_mut().expect("http has a path").extend([
+            "projects",
+            &id.project,
+            "datasets",
+            &id.dataset,
+            "tables",
+            &id.decorated(),
+        ]);
+        let path = url.path().trim_start_matches('/').to_owned();
+        match self.call_until_answered(&what, Method::GET, &path, &[], None).await? {
             Ok(table) => Ok(Some(info(&table))),
             Err(refusal) if refusal.status == 404 => Ok(None),
             Err(refusal) => Err(refusal.into_error(&what)),
@@ -167,21 +178,17 @@ pub(super) fn table_schema(columns: &Columns) -> TableSchema {
     TableSchema::new(columns.iter().map(field).collect())
 }
 
-fn info(table: &Table) -> TableInfo {
-    let fields = table.schema.fields.iter().flatten();
-    let kind = |kind: &FieldType| {
-        // Serialized, since the crate's names are the service's.
-        serde_json::to_value(kind).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
-    };
+fn info(table: &Value) -> TableInfo {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let number = |value: &Value| value.as_str().and_then(|n| n.parse().ok()).unwrap_or(0);
+    let partitioning = &table["timePartitioning"];
+    let fields = table["schema"]["fields"].as_array().map(Vec::as_slice).unwrap_or_default();
     TableInfo {
-        rows: table.num_rows.as_deref().and_then(|n| n.parse().ok()).unwrap_or(0),
-        etag: table.etag.clone().unwrap_or_default(),
-        last_modified_ms: table.last_modified_time.clone().unwrap_or_default(),
-        partitioned_by_day: table
-            .time_partitioning
-            .as_ref()
-            .is_some_and(|p| p.r#type == "DAY" && p.field.is_none()),
-        fields: fields.map(|f| (f.name.clone(), kind(&f.r#type))).collect(),
+        rows: number(&table["numRows"]),
+        etag: text(&table["etag"]),
+        last_modified_ms: number(&table["lastModifiedTime"]),
+        partitioned_by_day: partitioning["type"] == "DAY" && partitioning["field"].is_null(),
+        fields: fields.iter().map(|f| (text(&f["name"]), text(&f["type"]))).collect(),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::receipt::Receipt;
 use crate::retry::Policy;
 use crate::source::{self, Headers, Source, Timeouts};
 use crate::stage::Store;
-use crate::telemetry::{Progress, Show};
+use crate::telemetry::{Progress, Show, say};
 use crate::transform::Transform;
 
 /// Load a range of days into day partitions; the same command again resumes
@@ -116,18 +116,18 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
     let text = output::receipt(&receipt);
     match args.summary_json.as_deref() {
         Some(path) if path == Path::new("-") => {
-            eprint!("{text}");
+            say(&text);
             output::print(&format!("{}\n", json(&receipt)?))?;
         }
         Some(path) => {
-            write_summary(path, &json(&receipt)?)?;
+            write_summary(path, &format!("{}\n", json(&receipt)?))?;
             output::print(&text)?;
         }
         None => output::print(&text)?,
     }
     if receipt.failed.len() > 1 {
         for (window, error) in &receipt.failed {
-            eprintln!("missing: {window}: {error}");
+            say(&format!("missing: {window}: {error}\n"));
         }
     }
     receipt.verdict(args.max_rejects, &resume_command())
@@ -167,6 +167,9 @@ pub(super) async fn backfill(
     let plan = Plan::new(&pipeline, range, order.window_seconds, !source.has_windows(), &order.salt)?;
     let store = Store::open(&pipeline.stage.url)?;
     let scratch = scratch(&pipeline, &store);
+    // Here, so that two runs that start at once do not meet in it.
+    std::fs::create_dir_all(&scratch)
+        .map_err(|e| Error::failed(format!("cannot create `{}`", scratch.display())).caused_by(e))?;
     let engine = Engine::new(engine::Options {
         memory_bytes: pipeline.limits.memory_mib << 20,
         spill_dir: Some(scratch.clone()),
@@ -246,7 +249,7 @@ fn write_summary(path: &Path, text: &str) -> Result<()> {
 }
 
 /// The command as it was typed, so that running it again resumes; but what a URL may hide is left out.
-fn resume_command() -> String {
+pub(super) fn resume_command() -> String {
     let shown = |arg: String| match arg.split_once('=') {
         Some((key, url)) if url.contains("://") => format!("{key}={}", redacted(url)),
         _ => arg,

@@ -21,6 +21,7 @@ pub(super) struct CompletionArgs {
 Example:
   api2bq man backfill | man -l -")]
 pub(super) struct ManArgs {
+    /// A command; without one, the page of api2bq itself
     command: Option<String>,
 }
 

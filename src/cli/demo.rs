@@ -10,8 +10,9 @@ use crate::demo::{self, Content, Flows};
 use crate::emulator;
 use crate::engine::{self, Engine};
 use crate::error::Result;
-use crate::partition::{Bound, SECONDS_PER_DAY};
+use crate::partition::{Bound, Partition, SECONDS_PER_DAY};
 use crate::plan::Until;
+use crate::telemetry::say;
 
 /// Run the whole main job offline: generated flows, embedded BigQuery, receipt, one query
 #[derive(Debug, clap::Args)]
@@ -49,7 +50,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
     let engine = Engine::new(engine::Options::default())?;
     let data_dir = args.data_dir.join("warehouse");
     let warehouse = emulator::start(emulator::Options { listen: any_port, data_dir, engine }).await?;
-    eprintln!("flows API on {}, embedded BigQuery on {}", source.url(), warehouse.url());
+    say(&format!("flows API on {}, embedded BigQuery on {}\n", source.url(), warehouse.url()));
 
     let settings = vec![
         format!("source.url={}/api/v1/stream/flows", source.url()),
@@ -71,11 +72,15 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
     receipt.verdict(0, "api2bq demo")?;
 
     let bigquery = connect(&pipeline, Some(warehouse.url())).await?;
-    let promoted = crate::promote::promote(&pipeline, &bigquery, pipeline.promote_days, None).await?;
+    // A larger demo in the same folder may have left later days; this one answers for its own.
+    let last_day = Partition::of_day(pipeline.epoch, i64::from(args.days))?.date();
+    say("promoting\n");
+    let promoted =
+        crate::promote::promote(&pipeline, &bigquery, pipeline.promote_days, Some(last_day)).await?;
     output::print(&format!("\n{}", promote::sentence(&promoted)))?;
     let answer = bigquery.query(&pipeline.warehouse.dataset, QUESTION).await?;
     output::print(&format!("\n{QUESTION}\n\n{}", output::rows(&answer)))?;
-    eprintln!("\n{}", next_steps(&args));
+    say(&format!("\n{}\n", next_steps(&args)));
     warehouse.stop().await;
     source.stop().await;
     Ok(())

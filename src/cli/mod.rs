@@ -105,7 +105,7 @@ pub fn run() -> ExitCode {
         tokio::select! {
             ended = command => ended,
             () = interrupted() => Err(Error::new(Kind::Interrupted, "interrupted")
-                .hint("what was staged or loaded stays; the same command resumes")),
+                .hint(format!("what was done stays; the same command resumes: `{}`", backfill::resume_command()))),
         }
     });
     // Reading threads of sources may hang in a read that nobody waits for any more.

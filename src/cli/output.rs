@@ -123,8 +123,8 @@ pub(super) fn receipt(receipt: &Receipt) -> String {
             "= {resumed} windows were there already, from an earlier run of this command\n"
         ));
     }
-    let rates = match receipt.windows.len() {
-        fresh if fresh > resumed => format!(
+    let rates = match receipt.rows_per_second {
+        rate if rate > 0.0 => format!(
             ", {} records/s, {}/s decoded",
             count(receipt.rows_per_second as u64),
             DecimalBytes(receipt.bytes_per_second as u64)

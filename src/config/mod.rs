@@ -124,6 +124,7 @@ impl Pipeline {
             Error::usage(format!("bad setting in `{}`: {}", files.shown, e.message()))
                 .hint("`--show-settings` prints every setting with its origin")
         })?;
+        check_name(&raw.name)?;
         let stage_sql = files.read(&raw.transform.sql)?;
         let promote_sql = files.read(&raw.promote.sql)?;
         check(raw, stage_sql, promote_sql, layered.shown())
@@ -160,11 +161,6 @@ impl Pipeline {
 }
 
 fn check(raw: Raw, stage_sql: String, promote_sql: String, shown: Vec<Shown>) -> Result<Pipeline> {
-    let legal = !raw.name.is_empty() && raw.name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    if !legal || raw.name.len() > 100 {
-        return Err(Error::usage(format!("`name = \"{}\"` is no pipeline name", raw.name))
-            .hint("letters, digits and `_`, at most 100"));
-    }
     let columns = Columns::new(raw.columns)?;
     let time = columns.index_of(&raw.time.column).map_err(|e| e.context("`time.column`"))?;
     let column = columns.iter().nth(time).expect("index_of gave it");
@@ -244,6 +240,16 @@ fn check(raw: Raw, stage_sql: String, promote_sql: String, shown: Vec<Shown>) ->
         limits: raw.limits,
         shown,
     })
+}
+
+/// The name is a part of folder names and job ids.
+fn check_name(name: &str) -> Result<()> {
+    let legal = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if !legal || name.len() > 100 {
+        return Err(Error::usage(format!("`name = \"{}\"` is no pipeline name", name))
+            .hint("letters, digits and `_`, at most 100"));
+    }
+    Ok(())
 }
 
 /// BigQuery's rules: datasets take letters, digits and `_`; tables also other letters, `-` and spaces.

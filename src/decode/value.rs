@@ -82,33 +82,47 @@ fn parse_int(text: &[u8]) -> Result<i64, &'static str> {
 }
 
 fn parse_numeric(text: &[u8]) -> Result<i128, &'static str> {
-    const SCALE: usize = 9;
+    const SCALE: i32 = 9;
     const MAX: i128 = 10i128.pow(38) - 1;
-    let (negative, digits) = match text {
-        [b'-', digits @ ..] => (true, digits),
-        [b'+', digits @ ..] => (false, digits),
-        digits => (false, digits),
+    let (negative, number) = match text {
+        [b'-', number @ ..] => (true, number),
+        [b'+', number @ ..] => (false, number),
+        number => (false, number),
     };
-    let point = digits.iter().position(|b| *b == b'.').unwrap_or(digits.len());
-    let (whole, fraction) = (&digits[..point], digits.get(point + 1..).unwrap_or_default());
+    let (mantissa, exponent) = match number.iter().position(|b| matches!(b, b'e' | b'E')) {
+        Some(at) => (&number[..at], parse_int(&number[at + 1..]).map_err(|_| "not_a_numeric")?),
+        None => (number, 0),
+    };
+    let point = mantissa.iter().position(|b| *b == b'.').unwrap_or(mantissa.len());
+    let (whole, fraction) = (&mantissa[..point], mantissa.get(point + 1..).unwrap_or_default());
     if whole.is_empty() && fraction.is_empty() {
         return Err("not_a_numeric");
     }
-    if fraction.len() > SCALE {
-        return Err("numeric_scale");
-    }
     let mut value: i128 = 0;
-    let padding = std::iter::repeat_n(&b'0', SCALE - fraction.len());
-    for digit in whole.iter().chain(fraction).chain(padding) {
+    for digit in whole.iter().chain(fraction) {
         if !digit.is_ascii_digit() {
             return Err("not_a_numeric");
         }
-        value = value * 10 + i128::from(digit - b'0');
+        value = value.checked_mul(10).ok_or("numeric_overflow")? + i128::from(digit - b'0');
         if value > MAX {
             return Err("numeric_overflow");
         }
     }
-    Ok(if negative { -value } else { value })
+    // `value` times 10^shift is the number times 10^9.
+    let fraction = i64::try_from(fraction.len()).map_err(|_| "numeric_scale")?;
+    let shift = i64::from(SCALE).saturating_sub(fraction).saturating_add(exponent);
+    let power = u32::try_from(shift.unsigned_abs()).unwrap_or(u32::MAX);
+    let value = match 10i128.checked_pow(power.min(39)) {
+        _ if value == 0 => 0,
+        Some(power) if shift >= 0 => value.checked_mul(power).ok_or("numeric_overflow")?,
+        Some(power) if value % power == 0 => value / power,
+        None if shift >= 0 => return Err("numeric_overflow"),
+        _ => return Err("numeric_scale"),
+    };
+    match value {
+        value if value > MAX => Err("numeric_overflow"),
+        value => Ok(if negative { -value } else { value }),
+    }
 }
 
 /// The Arrow builder of one column.
@@ -200,7 +214,13 @@ mod tests {
         assert_eq!(numeric("99999999999999999999999999999.999999999"), Ok(10i128.pow(38) - 1));
         assert_eq!(numeric("100000000000000000000000000000"), Err("numeric_overflow"));
         assert_eq!(numeric("0.0000000001"), Err("numeric_scale"));
-        for bad in ["", ".", "1e3", "1.2.3", "--1"] {
+        assert_eq!(numeric("1e2"), Ok(100_000_000_000));
+        assert_eq!(numeric("12.5E-1"), Ok(1_250_000_000));
+        assert_eq!(numeric("0e999"), Ok(0));
+        assert_eq!(numeric("1e29"), Err("numeric_overflow"));
+        assert_eq!(numeric("1e999999999999"), Err("numeric_overflow"));
+        assert_eq!(numeric("1e-10"), Err("numeric_scale"));
+        for bad in ["", ".", "e3", "1e", "1e1.5", "1.2.3", "--1"] {
             assert_eq!(numeric(bad), Err("not_a_numeric"), "{bad}");
         }
     }

@@ -21,7 +21,12 @@ pub(super) async fn open(url: &Url) -> Result<Body> {
     })?;
     let shown = path.display().to_string();
     let cannot = |e: std::io::Error| Error::failed(format!("cannot read `{shown}`")).caused_by(e);
-    let file = File::open(&path).await.map_err(cannot)?;
+    let file = File::open(&path).await.map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => {
+            Error::usage(format!("there is no file `{shown}`")).hint("check `source.url`")
+        }
+        _ => cannot(e),
+    })?;
     let metadata = file.metadata().await.map_err(cannot)?;
     if !metadata.is_file() {
         return Err(Error::usage(format!("`{}` is not a file", path.display())));

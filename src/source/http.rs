@@ -121,12 +121,15 @@ fn is_loopback(url: &Url) -> bool {
 
 fn unreachable(shown: &str, error: reqwest::Error) -> Error {
     let redirect = error.is_redirect();
+    let refused_here = error.is_connect() && error.url().is_some_and(is_loopback);
     let failure = Error::failed(format!("cannot reach source `{shown}`")).caused_by(error.without_url());
     if redirect {
         return failure;
     }
+    // On this machine a refused connection means that nothing listens; waiting brings nobody.
+    let failure = if refused_here { failure } else { failure.retryable() };
     failure
-        .retryable()
+        .unreachable()
         .hint("is it running? `api2bq source` serves the demo flows; `--set source.url=…` names another")
 }
 

@@ -17,7 +17,7 @@ use chrono::NaiveDate;
 
 use crate::error::{Error, Kind, Result};
 use crate::manifest::{StagedFile, StagedPartition};
-use crate::partition::Partition;
+use crate::partition::{Partition, Window};
 use crate::schema::DAY_COLUMN;
 
 pub use store::{Created, Store};
@@ -44,6 +44,7 @@ impl Default for Options {
 pub struct WindowWriter {
     schema: SchemaRef,
     epoch: NaiveDate,
+    window: Window,
     options: Options,
     scratch: tempdir::ScratchDir,
     days: BTreeMap<i64, parquet::PartitionWriter>,
@@ -55,9 +56,15 @@ const OPEN_ROW_GROUPS_MAX: usize = 2;
 
 impl WindowWriter {
     /// `schema` is that of the staged files: the columns of the pipeline, without the day.
-    pub fn new(schema: SchemaRef, epoch: NaiveDate, options: Options, scratch: &Path) -> Result<Self> {
+    pub fn new(
+        schema: SchemaRef,
+        epoch: NaiveDate,
+        window: Window,
+        options: Options,
+        scratch: &Path,
+    ) -> Result<Self> {
         let scratch = tempdir::ScratchDir::create(scratch)?;
-        Ok(WindowWriter { schema, epoch, options, scratch, days: BTreeMap::new(), latest: None })
+        Ok(WindowWriter { schema, epoch, window, options, scratch, days: BTreeMap::new(), latest: None })
     }
 
     /// Takes the next batch: the pipeline's columns, then the day.
@@ -98,6 +105,12 @@ impl WindowWriter {
             }
         }
         if !self.days.contains_key(&day) {
+            // Another window's partition would be replaced by a part of its rows.
+            let (first, last) = self.window.days();
+            if !(first..=last).contains(&day) {
+                return Err(Error::usage(format!("`stage.sql` put a row of {} into day {day}", self.window))
+                    .hint("`day` must follow from the time column: `(time - 1) / 86400 + 1`"));
+            }
             let partition = Partition::of_day(self.epoch, day)?;
             let writer = parquet::PartitionWriter::new(
                 partition,

@@ -45,6 +45,10 @@ impl Store {
                 .caused_by(e)
                 .hint("write `file:///absolute/folder` or `gs://bucket/prefix`")
         })?;
+        if parsed.query().is_some() || parsed.fragment().is_some() {
+            return Err(Error::usage(format!("`stage.url` has a `?` or `#`: `{url}`"))
+                .hint("write them as `%3F` and `%23`, or give a path instead of a URL"));
+        }
         match parsed.scheme() {
             "file" => Store::open_folder(&parsed),
             "gs" => Store::open_bucket(&parsed),

@@ -212,3 +212,40 @@ fn a_disk_that_takes_no_more_is_named_and_nothing_is_left_half_done() {
     assert!(ended.stderr.contains("resume with"), "{}", ended.stderr);
     assert_eq!(context.staged("stage"), [""; 0]);
 }
+
+#[test]
+fn sql_that_moves_rows_to_other_days_is_refused() {
+    let context = TestContext::new();
+    let columns =
+        "id, time, duration, src_comp, src_port, dst_comp, dst_port, protocol, packet_count, byte_count";
+    let source = RawSource::start(vec![answer("200 OK", XML, &records(ONE))]);
+    for (day, words) in
+        [("2", "put a row of day 1 into day 2"), ("1.5", "gives `day` as Float64, not as Int64")]
+    {
+        context.write("day.sql", format!("SELECT {columns}, {day} AS day FROM records"));
+        let ended =
+            context.backfill(None, &source.url, 1, &["--until", "stage", "--set", "transform.sql=./day.sql"]);
+        assert_eq!(ended.code, 2, "{ended:?}");
+        assert!(ended.stderr.contains(words), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn decoding_alone_counts_and_keeps_nothing() {
+    let source = RawSource::start(vec![answer("200 OK", XML, &records(ONE))]);
+    let context = TestContext::new();
+    let ended = context.backfill(None, &source.url, 1, &["--until", "decode"]).success();
+    assert!(ended.stdout.contains("1 records decoded, 0 rejects"), "{}", ended.stdout);
+    assert_eq!(context.staged("stage"), [""; 0]);
+}
+
+#[test]
+fn table_names_with_spaces_and_letters_of_the_world() {
+    let source = RawSource::start(vec![answer("200 OK", XML, &records(ONE))]);
+    let context = TestContext::new();
+    let emulator = context.emulator();
+    let tables = ["--set", "warehouse.staging_table=my ünï flows", "--set", "warehouse.table=00_お客様"];
+    for _ in 0..2 {
+        context.backfill(Some(&emulator), &source.url, 1, &tables).success();
+    }
+}

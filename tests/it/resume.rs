@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::context::{Ended, TestContext};
+use crate::context::{Ended, Running, TestContext, python};
 
 #[test]
 fn the_same_command_again_finds_everything_done() {
@@ -29,7 +29,7 @@ fn a_table_that_lost_its_rows_is_noticed_and_loaded_again() {
     let emulator = context.emulator();
     let flows = source.flows();
     context.backfill(Some(&emulator), &flows, 1, &[]).success();
-    crate::context::python("drop.py", &[&emulator.url, "api2gbq", "LANL.flows_staging"]);
+    python("drop.py", &[&emulator.url, "api2gbq", "LANL.flows_staging"]);
     let again = context.backfill(Some(&emulator), &flows, 1, &[]);
     assert_eq!(again.code, 7, "{again:?}");
     assert!(again.stderr.contains("has 0 rows"), "{}", again.stderr);
@@ -71,7 +71,7 @@ fn ctrl_c_ends_in_time_with_130_and_the_same_command_finishes() {
     let said: Vec<String> = lines.map_while(Result::ok).collect();
     assert_eq!(child.wait().expect("it ends").code(), Some(130));
     assert!(asked.elapsed() < Duration::from_secs(10));
-    assert!(said.iter().any(|line| line.contains("the same command resumes")), "{said:?}");
+    assert!(said.iter().any(|line| line.contains("resumes: `api2bq backfill flows")), "{said:?}");
     let leftovers = std::fs::read_dir(context.path("stage/.scratch")).into_iter().flatten().count();
     assert_eq!(leftovers, 0, "files in the making are taken away");
     let resumed: Ended = context.command(arguments).output().expect("it runs").into();
@@ -99,4 +99,81 @@ fn a_closed_pipe_is_no_error() {
     let mut child = context.command(["man"]).stdout(Stdio::piped()).spawn().expect("starts");
     drop(child.stdout.take());
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
+}
+
+/// Bytes of all flows in staging, as Google's client sums them.
+fn staged_bytes(emulator: &Running, day: &str) -> i64 {
+    let rows = python("rows.py", &[&emulator.url, "api2gbq", &format!("LANL.flows_staging${day}")]).stdout;
+    let byte_count =
+        |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["byte_count"].as_i64();
+    rows.lines().map(|line| byte_count(line).expect("a number")).sum()
+}
+
+/// The source changed and changed back while the journal was lost: the first load's job is there
+/// and done, with the same id and as many rows, but another load replaced them since.
+#[test]
+fn an_old_job_is_not_taken_for_todays_when_the_partition_changed_since() {
+    let context = TestContext::new();
+    let emulator = context.emulator();
+    let bytes = ["1", "2", "1"].map(|seed| {
+        let source = context.source(&["--rows", "3000", "--days", "1", "--seed", seed]);
+        let _ = std::fs::remove_dir_all(context.path("stage"));
+        let same = ["--set", "source.identity=the same"];
+        context.backfill(Some(&emulator), &source.flows(), 1, &same).success();
+        staged_bytes(&emulator, "20110101")
+    });
+    assert_ne!(bytes[0], bytes[1]);
+    assert_eq!(bytes[0], bytes[2]);
+}
+
+#[test]
+fn a_longer_range_a_new_run_and_another_stage_load_the_same_days_again() {
+    let context = TestContext::new();
+    let source = context.source(&["--rows", "6000", "--days", "3"]);
+    let emulator = context.emulator();
+    let flows = source.flows();
+    let other_stage = format!("stage.url={}", context.path("other").display());
+    for (days, more) in
+        [(2, &[][..]), (3, &[]), (3, &["--new-run"]), (1, &["--set", &other_stage]), (3, &["--window", "3d"])]
+    {
+        let ended = context.backfill(Some(&emulator), &flows, days, more);
+        assert_eq!(ended.code, 0, "{days} {more:?}: {ended:?}");
+    }
+    context.promote(&emulator).success();
+}
+
+#[test]
+fn two_equal_runs_at_once_give_one_table() {
+    let context = TestContext::new();
+    let source = context.source(&["--rows", "60000", "--days", "3"]);
+    let emulator = context.emulator();
+    let flows = source.flows();
+    let ended: Vec<_> = std::thread::scope(|scope| {
+        let run = || context.backfill(Some(&emulator), &flows, 3, &[]);
+        let runs: Vec<_> = (0..2).map(|_| scope.spawn(run)).collect();
+        runs.into_iter().map(|run| run.join().expect("no panic")).collect()
+    });
+    for run in ended {
+        assert!(run.success().stdout.contains("60,000 records in ="));
+    }
+    context.promote(&emulator).success();
+    let oracle = python("oracle.py", &[&source.url, "--from", "1", "--to", "3", "--format", "json"]).stdout;
+    let expected = context.write("oracle.json", oracle);
+    let expected = expected.to_str().expect("UTF-8");
+    python("judge.py", &[&emulator.url, "api2gbq", "LANL", "--from", "1", "--to", "3", "--expect", expected]);
+}
+
+#[test]
+fn promoting_days_without_rows_leaves_production_alone() {
+    let context = TestContext::new();
+    let source = context.source(&["--rows", "3000", "--days", "1"]);
+    let emulator = context.emulator();
+    context.backfill(Some(&emulator), &source.flows(), 1, &[]).success();
+    let before = context.promote(&emulator).success().stdout;
+    let mut command = context.command(["promote", "flows", "--as-of", "2012-01-01", "--days", "3"]);
+    let refused: Ended =
+        command.env("BIGQUERY_EMULATOR_HOST", &emulator.url).output().expect("it runs").into();
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(refused.stderr.contains("has no rows from 2011-12-30 to 2012-01-01"), "{}", refused.stderr);
+    assert_eq!(context.promote(&emulator).success().stdout, before);
 }
