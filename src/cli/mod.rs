@@ -101,11 +101,16 @@ pub fn run() -> ExitCode {
         Err(error) => return output::fail(&Error::failed("cannot start").caused_by(error)),
     };
     let ended = runtime.block_on(async {
+        let serves = cli.command.serves();
         let command = cli.command.run(&cli.global);
         tokio::select! {
             ended = command => ended,
-            () = interrupted() => Err(Error::new(Kind::Interrupted, "interrupted")
-                .hint(format!("what was done stays; the same command resumes: `{}`", backfill::resume_command()))),
+            // That is how a server is stopped.
+            () = interrupted() => match serves {
+                true => Ok(()),
+                false => Err(Error::new(Kind::Interrupted, "interrupted")
+                    .hint(format!("what was done stays; the same command resumes: `{}`", backfill::resume_command()))),
+            },
         }
     });
     // Reading threads of sources may hang in a read that nobody waits for any more.
@@ -117,6 +122,11 @@ pub fn run() -> ExitCode {
 }
 
 impl Command {
+    /// Runs until it is told to stop.
+    fn serves(&self) -> bool {
+        matches!(self, Command::Source(_) | Command::Emulator(_))
+    }
+
     async fn run(self, global: &Global) -> Result<()> {
         match self {
             Command::Demo(args) => demo::run(args, global).await,

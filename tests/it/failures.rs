@@ -88,6 +88,8 @@ fn mistakes_are_named_with_the_next_step() {
         &[&with("stage.url=stage")[..], &["--summary-json", "/nowhere/x.json"]].concat(),
         &[],
     );
+    add("days without end", &["backfill", "flows", "--from", "1", "--to", "1293840000"], &[]);
+    add("no such source file", &[&with("source.url=nowhere.xml")[..], &["--until", "stage"]].concat(), &[]);
     add("stage is no place", &[&with("stage.url=ftp://x/y")[..], &["--until", "stage"]].concat(), &[]);
     insta::assert_snapshot!(all);
 }
