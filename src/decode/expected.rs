@@ -57,7 +57,7 @@ impl Expected {
             };
             let texts = &self.texts;
             let text_of = |column: usize| std::str::from_utf8(&bytes[texts[column].clone()]).ok();
-            if !rows.whole(text_of)? {
+            if !rows.whole(end - start, text_of)? {
                 break;
             }
             taken = end;

@@ -15,6 +15,8 @@ use super::{Options, not_well_formed, truncated};
 use crate::error::{Error, Result};
 use crate::schema::{ColumnType, Columns};
 
+const JSON_SYNTAX: &str = "json_syntax";
+
 /// One object: sets the fields that are columns, passes over the others.
 ///
 /// Numbers and texts may stand for one another: `"15"` fills an INT64, `27` a STRING. `true` fills
@@ -36,7 +38,7 @@ impl LineFormat for Line {
     fn read(&mut self, line: &[u8], rows: &mut Rows) {
         if !line.trim_ascii_start().starts_with(b"{") {
             let valid = serde_json::from_slice::<&RawValue>(line).is_ok();
-            return rows.spoil(if valid { "not_an_object" } else { "json_syntax" }, None);
+            return rows.spoil(if valid { "not_an_object" } else { JSON_SYNTAX }, None);
         }
         // serde_json skips unknown values without recursion, but a limit is a limit.
         if depth(line) > self.depth_max {
@@ -49,7 +51,7 @@ impl LineFormat for Line {
             let reason = match error.to_string() {
                 _ if !utf8 => "invalid_utf8",
                 text if text.contains("surrogate") => "lone_surrogate",
-                _ => "json_syntax",
+                _ => JSON_SYNTAX,
             };
             rows.spoil(reason, None);
         }
@@ -248,6 +250,10 @@ impl JsonSyntax {
         Ok(())
     }
 
+    pub(super) fn is_array(&self) -> bool {
+        self.layout == Layout::ArrayClosed
+    }
+
     pub(super) fn finish(&mut self, _rows: &mut Rows) -> Result<()> {
         let offset = self.offset;
         match self.layout {
@@ -288,21 +294,27 @@ impl JsonSyntax {
 
     fn end_of_object(&mut self, tail: &[u8], end: u64, rows: &mut Rows) -> Result<()> {
         let bytes = self.pending.len() + tail.len();
+        let start = end - bytes as u64;
         if bytes > self.record_bytes_max {
-            return Err(self.too_long(end - bytes as u64));
+            return Err(self.too_long(start));
         }
+        let mut pending = std::mem::take(&mut self.pending);
+        let object = if pending.is_empty() {
+            tail
+        } else {
+            pending.extend_from_slice(tail);
+            &pending
+        };
         rows.begin();
-        if self.pending.is_empty() {
-            self.object.read(tail, rows);
-            return rows.end(end - tail.len() as u64, tail);
+        self.object.read(object, rows);
+        // Where an object's brackets are not in order, its end is a guess, and so is the next start.
+        if rows.is_spoilt_by(JSON_SYNTAX) {
+            return Err(not_well_formed("an object is no JSON", start));
         }
-        let mut whole = std::mem::take(&mut self.pending);
-        whole.extend_from_slice(tail);
-        self.object.read(&whole, rows);
-        let ended = rows.end(end - whole.len() as u64, &whole);
-        whole.clear();
-        self.pending = whole;
-        ended
+        rows.end(start, object)?;
+        pending.clear();
+        self.pending = pending;
+        Ok(())
     }
 }
 

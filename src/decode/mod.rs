@@ -106,7 +106,16 @@ impl Decoder {
         self.rows.flush()
     }
 
-    /// The next finished batch. All batches but the last have `batch_rows` rows.
+    /// True when the document itself says where it ends, as a root element or an array does.
+    pub fn has_an_end(&self) -> bool {
+        match &self.syntax {
+            Syntax::Xml(_) => true,
+            Syntax::Json(json) => json.is_array(),
+            Syntax::Ndjson(_) | Syntax::Csv(_) => false,
+        }
+    }
+
+    /// The next finished batch: `batch_rows` rows, or fewer where records are long or end.
     pub fn next_batch(&mut self) -> Option<RecordBatch> {
         self.rows.next_batch()
     }

@@ -36,12 +36,16 @@ pub(super) struct Rows {
     wrong: Option<(&'static str, Option<usize>)>,
     batch_rows: usize,
     rows_in_batch: usize,
+    bytes_in_batch: usize,
     batches: VecDeque<RecordBatch>,
     rejects: Vec<Reject>,
     rejects_left: usize,
     reject_bytes_left: usize,
     counts: Counts,
 }
+
+/// A batch of long records ends here, whatever its rows: 4 MiB, thirty times the usual batch.
+const BATCH_BYTES: usize = 4 << 20;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Span {
@@ -64,6 +68,7 @@ impl Rows {
             wrong: None,
             batch_rows: options.batch_rows.max(1),
             rows_in_batch: 0,
+            bytes_in_batch: 0,
             batches: VecDeque::new(),
             rejects: Vec::new(),
             rejects_left: options.rejects_kept,
@@ -100,6 +105,10 @@ impl Rows {
         self.spans[column] = Span::Null;
     }
 
+    pub(super) fn is_spoilt_by(&self, reason: &str) -> bool {
+        self.wrong.is_some_and(|(wrong, _)| wrong == reason)
+    }
+
     /// Marks the record as a reject; the first reason stays.
     pub(super) fn spoil(&mut self, reason: &'static str, column: Option<usize>) {
         self.wrong.get_or_insert((reason, column));
@@ -122,12 +131,16 @@ impl Rows {
             };
             builder.append(*value, text);
         }
-        self.count_row()
+        self.count_row(raw.len())
     }
 
     /// A whole record at once: the texts of all columns. False, and as if it had not been seen,
     /// when one of them is wrong; the careful path then finds out which and why.
-    pub(super) fn whole<'t>(&mut self, text_of: impl Fn(usize) -> Option<&'t str>) -> Result<bool> {
+    pub(super) fn whole<'t>(
+        &mut self,
+        bytes: usize,
+        text_of: impl Fn(usize) -> Option<&'t str>,
+    ) -> Result<bool> {
         self.values.clear();
         for (i, column) in self.columns.iter().enumerate() {
             match text_of(i).map(|text| parse(column.kind, text)) {
@@ -139,14 +152,16 @@ impl Rows {
             builder.append(*value, text_of(i).unwrap_or_default());
         }
         self.counts.records += 1;
-        self.count_row()?;
+        self.count_row(bytes)?;
         Ok(true)
     }
 
-    fn count_row(&mut self) -> Result<()> {
+    fn count_row(&mut self, bytes: usize) -> Result<()> {
         self.counts.rows += 1;
         self.rows_in_batch += 1;
-        if self.rows_in_batch == self.batch_rows { self.flush() } else { Ok(()) }
+        self.bytes_in_batch += bytes;
+        let full = self.rows_in_batch == self.batch_rows || self.bytes_in_batch >= BATCH_BYTES;
+        if full { self.flush() } else { Ok(()) }
     }
 
     /// The number of the record being read, from 1.
@@ -165,6 +180,7 @@ impl Rows {
             .map_err(|e| Error::failed("cannot build a record batch").caused_by(e))?;
         self.batches.push_back(batch);
         self.rows_in_batch = 0;
+        self.bytes_in_batch = 0;
         Ok(())
     }
 

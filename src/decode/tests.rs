@@ -190,6 +190,11 @@ fn xml_that_is_not_well_formed_fails_with_its_place() {
         (format!("<records>{good}</wrong>"), "closes `<records>`"),
         ("<records><record><id>1</name></record></records>".into(), "not well formed"),
         ("<records><!-- never closed".into(), "ended early"),
+        (
+            "<records><record><id>1</id><name><![CDATA[\0]]></name></record></records>".into(),
+            "illegal character",
+        ),
+        ("<records><record><id>1</id><name>\u{1}</name></record></records>".into(), "illegal character"),
         ("<records><record><id>1 & 2</id></record></records>".into(), "not well formed"),
         ("<!DOCTYPE x [<!ENTITY a 'b'>]><records/>".into(), "DOCTYPE"),
         ("<?xml verion='1.0'?><records/>".into(), "declaration"),
@@ -294,6 +299,42 @@ fn batches_are_full_but_for_the_last() {
     let batches: Vec<_> = std::iter::from_fn(|| decoder.next_batch()).collect();
     assert_eq!(batches.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [10, 10, 5]);
     assert_eq!(concat_batches(&batches[0].schema(), &batches).expect("one schema").num_rows(), 25);
+}
+
+/// Text offsets of a batch are 32 bits wide, and memory is to stay flat: long records end it early.
+#[test]
+fn a_batch_of_long_records_ends_early() {
+    let long = "x".repeat(1 << 20);
+    let body: String = (0..10).map(|i| format!("{{\"id\":{i},\"name\":\"{long}\"}}\n")).collect();
+    let mut decoder = Decoder::new(Format::Ndjson, &columns(), &Options::default()).expect("a decoder");
+    decoder.push(body.as_bytes()).and_then(|()| decoder.finish()).expect("decodes");
+    let batches: Vec<_> = std::iter::from_fn(|| decoder.next_batch()).collect();
+    assert_eq!(batches.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [4, 4, 2]);
+}
+
+/// quick-xml takes a byte order mark away without counting its bytes.
+#[test]
+fn a_byte_order_mark_shifts_nothing() {
+    let record = "<record><id>x</id></record>";
+    let decoded = decode(Format::Xml, format!("\u{feff}<records>{record}\u{feff}{record}</records>"));
+    assert_eq!(
+        decoded.expect("decodes").rejects,
+        ["12 not_an_integer:id".to_owned(), format!("{} not_an_integer:id", 12 + record.len() + 3)]
+    );
+    assert_eq!(ids(decode(Format::Xml, "\u{feff}<records/>")), [0i64; 0]);
+    assert_eq!(ids(decode(Format::Xml, "\u{feff}<?xml version='1.0'?><records/>")), [0i64; 0]);
+}
+
+/// The bracket that is missing would take in the next records.
+#[test]
+fn an_object_without_order_ends_an_array_and_not_the_lines() {
+    let wrong = r#"{"id":1,"name":"a","x":[}"#;
+    let good = r#"{"id":2,"name":"b"}"#;
+    assert!(
+        failure(decode(Format::Json, format!("[{wrong},{good},{{\"a\":1]}},{good}]")))
+            .contains("no JSON at byte 1")
+    );
+    assert_eq!(ids(decode(Format::Ndjson, format!("{wrong}\n{good}\n"))), [2]);
 }
 
 #[test]

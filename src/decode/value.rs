@@ -48,11 +48,17 @@ pub(super) fn parse(kind: ColumnType, text: &str) -> Result<Value, &'static str>
         },
         ColumnType::Numeric => Value::Numeric(parse_numeric(text.as_bytes())?),
         ColumnType::Date => {
-            let date: NaiveDate = text.parse().map_err(|_| "not_a_date")?;
+            // chrono also reads `2015-9-8` and years of five digits, which BigQuery does not have.
+            let plain = text.len() == 10 && text.as_bytes()[0].is_ascii_digit() && !text.starts_with("0000");
+            let date: NaiveDate = text.parse().ok().filter(|_| plain).ok_or("not_a_date")?;
             Value::Int(date.signed_duration_since(NaiveDate::default()).num_days())
         }
         ColumnType::Timestamp => {
             let time = chrono::DateTime::parse_from_rfc3339(text).map_err(|_| "not_a_timestamp")?;
+            let year = chrono::Datelike::year(&time.naive_utc());
+            if !(1..=9999).contains(&year) {
+                return Err("not_a_timestamp");
+            }
             Value::Int(time.timestamp_micros())
         }
     })
@@ -231,6 +237,8 @@ mod tests {
         assert!(matches!(parse(ColumnType::Timestamp, "1970-01-01T00:00:01.5Z"), Ok(Value::Int(1_500_000))));
         assert!(matches!(parse(ColumnType::Float64, "1E-7"), Ok(Value::Float(_))));
         assert_eq!(parse(ColumnType::Float64, "1e400").err(), Some("float_overflow"));
-        assert_eq!(parse(ColumnType::Date, "2026-02-30").err(), Some("not_a_date"));
+        for bad in ["2026-02-30", "2015-9-8", "+20000-01-01", "0000-01-01", " 2015-1-1 ", ""] {
+            assert_eq!(parse(ColumnType::Date, bad).err(), Some("not_a_date"), "{bad}");
+        }
     }
 }

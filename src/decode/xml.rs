@@ -100,6 +100,9 @@ impl XmlSyntax {
     /// Reads as far as the buffer goes; `last` says that no more will come.
     fn read(&mut self, rows: &mut Rows, last: bool) -> Result<()> {
         if self.base == 0 {
+            if self.buffer.len() < BYTE_ORDER_MARK.len() && !last {
+                return Ok(());
+            }
             refuse_utf16(&self.buffer)?;
         }
         let mut at = 0;
@@ -129,7 +132,7 @@ impl XmlSyntax {
     fn step(&mut self, at: usize, rows: &mut Rows, last: bool) -> Result<Step> {
         let bytes = &self.buffer[at..];
         let mut events = Events::new(bytes);
-        let mut done = 0;
+        let mut done = events.start;
         loop {
             let base = self.base + (at + done) as u64;
             let event = match events.next() {
@@ -199,6 +202,8 @@ fn too_long(bytes_max: usize, offset: u64) -> Error {
     not_well_formed(&format!("a record, tag or comment exceeds {bytes_max} bytes"), offset)
 }
 
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// quick-xml over the bytes at hand, able to go on after text that is no UTF-8.
 struct Events<'b> {
     reader: Reader<&'b [u8]>,
@@ -209,10 +214,12 @@ struct Events<'b> {
 
 impl<'b> Events<'b> {
     fn new(bytes: &'b [u8]) -> Self {
-        let mut reader = Reader::from_reader(bytes);
+        // quick-xml would take a mark away itself, and count none of its bytes.
+        let start = if bytes.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+        let mut reader = Reader::from_reader(&bytes[start..]);
         // Elements above the records were opened by an earlier reader; `Place` checks their names.
         reader.config_mut().allow_unmatched_ends = true;
-        Events { reader, bytes, start: 0 }
+        Events { reader, bytes, start }
     }
 
     fn next(&mut self) -> std::result::Result<Event<'b>, XmlError> {
@@ -226,8 +233,9 @@ impl<'b> Events<'b> {
 
     /// Takes up the tokens after an error that quick-xml itself stops at.
     fn go_on(&mut self) {
-        let start = self.position();
-        *self = Events { start, bytes: self.bytes, ..Events::new(&self.bytes[start..]) };
+        let at = self.position();
+        let rest = Events::new(&self.bytes[at..]);
+        *self = Events { reader: rest.reader, bytes: self.bytes, start: at + rest.start };
     }
 }
 
@@ -332,17 +340,16 @@ impl Record<'_> {
                     }
                 }
                 Event::Text(text) => {
+                    check_characters(&text, self.base)?;
                     if let Some(column) = field {
                         match text.contains('\r') {
                             false => rows.text(column, &text),
                             true => rows.text(column, &text.xml10_content()),
                         }
                     }
-                    if text.contains('\0') {
-                        return Err(not_well_formed("an illegal character", self.base));
-                    }
                 }
                 Event::CData(text) => {
+                    check_characters(&text, self.base)?;
                     if let Some(column) = field {
                         rows.text(column, &text.xml10_content());
                     }
@@ -376,6 +383,12 @@ impl Record<'_> {
         *guess = found + 1;
         Some(found)
     }
+}
+
+/// XML has no control characters but tab and the ends of lines, not even in CDATA.
+fn check_characters(text: &str, offset: u64) -> Result<()> {
+    let illegal = text.bytes().any(|b| b < b' ' && !matches!(b, b'\t' | b'\n' | b'\r'));
+    if illegal { Err(not_well_formed("an illegal character", offset)) } else { Ok(()) }
 }
 
 /// The character behind `&…;`, or the reject's reason.

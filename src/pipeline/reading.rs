@@ -40,6 +40,14 @@ impl Reading {
         };
         let (source_settings, limits) = (&pipeline.source, &pipeline.limits);
         let row_number = &source_settings.row_number_column;
+        if format == Format::Csv && !row_number.is_empty() && source.has_windows() {
+            return Err(Error::usage(
+                "CSV lines are numbered from 1 in every window, so their numbers repeat",
+            )
+            .hint(
+                "give all lines in one file without `{day}` in its name, or unset `source.row_number_column`",
+            ));
+        }
         let options = decode::Options {
             record_path: source_settings.record_path.split('/').map(str::to_owned).collect(),
             row_number_column: (!row_number.is_empty()).then(|| row_number.clone()),
@@ -107,6 +115,12 @@ impl Reading {
                     records.send(Ok(inside)).await.map_err(|_| cancelled())?;
                 }
             }
+        }
+        if !body.framed && body.records.is_none() && !self.decoder.has_an_end() {
+            return Err(Error::failed(
+                "nothing says whether the body is whole: it has no length, no end and no count",
+            )
+            .hint("let the source send Content-Length or chunks, or a count in `source.count_header`"));
         }
         let decoded = self.decoder.counts();
         if let Some(promised) = body.records.filter(|promised| *promised != decoded.records) {

@@ -23,7 +23,7 @@ pub(super) async fn open(url: &Url) -> Result<Body> {
     let cannot = |e: std::io::Error| Error::failed(format!("cannot read `{shown}`")).caused_by(e);
     let file = File::open(&path).await.map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => {
-            Error::usage(format!("there is no file `{shown}`")).hint("check `source.url`")
+            Error::failed(format!("there is no file `{shown}`")).hint("check `source.url`")
         }
         _ => cannot(e),
     })?;
@@ -59,7 +59,7 @@ pub(super) async fn open(url: &Url) -> Result<Body> {
     let media_type = media_type(stem);
     let failed = move |e| Error::failed(format!("cannot read `{shown}` to its end")).caused_by(e);
     let stream = ReaderStream::with_capacity(reader, CHUNK_BYTES).map_err(failed).boxed();
-    Ok(Body { stream, media_type, length: Some(metadata.len()), records: None })
+    Ok(Body { stream, media_type, length: Some(metadata.len()), records: None, framed: true })
 }
 
 /// The media type that an extension stands for, once the packing is taken off.

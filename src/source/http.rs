@@ -1,11 +1,15 @@
 //! One streamed GET: the only place where a source is spoken to over HTTP.
 
+use std::io;
 use std::time::Duration;
 
+use async_compression::tokio::bufread::GzipDecoder;
 use bytes::Bytes;
-use futures::StreamExt;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING};
 use reqwest::redirect;
+use tokio_util::io::{ReaderStream, StreamReader};
 use url::Url;
 
 use super::{Body, Options};
@@ -32,6 +36,9 @@ pub(super) struct Http {
 impl Http {
     pub(super) fn new(url: &Url, options: &Options) -> Result<Self> {
         let mut headers = HeaderMap::new();
+        if options.gzip.unwrap_or(!is_loopback(url)) {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        }
         for (name, value) in &options.headers.0 {
             let bad = || Error::usage(format!("header `{name}` cannot be sent"));
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad())?;
@@ -43,7 +50,8 @@ impl Http {
             .user_agent(concat!("api2bq/", env!("CARGO_PKG_VERSION")))
             .default_headers(headers)
             .connect_timeout(options.timeouts.connect)
-            .gzip(options.gzip.unwrap_or(!is_loopback(url)))
+            // reqwest would read the first member of a gzip body and leave the others out.
+            .no_gzip()
             .redirect(redirect::Policy::custom(same_origin));
         if is_loopback(url) {
             // A proxy set for the outside world has no business with this machine's own servers.
@@ -71,11 +79,21 @@ impl Http {
             return Err(refused(&shown, response).await);
         }
         let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok());
-        // What was asked for is unpacked by now and has lost this header.
-        if let Some(encoding) = header("content-encoding").filter(|name| *name != "identity") {
-            return Err(Error::failed(format!("source `{shown}` sent the encoding `{encoding}` unasked"))
-                .hint("`--set source.gzip=on` reads gzip from any source"));
-        }
+        let encoding = header("content-encoding").filter(|name| *name != "identity");
+        let gzip = match encoding {
+            None => false,
+            Some("gzip" | "x-gzip") => true,
+            Some(other) => {
+                return Err(Error::failed(format!(
+                    "source `{shown}` sent the encoding `{other}`, which was not asked for"
+                )));
+            }
+        };
+        // HTTP/1.0 and bare connections end a body by closing, as a broken one does.
+        let framed = gzip
+            || response.version() >= reqwest::Version::HTTP_2
+            || response.headers().contains_key(TRANSFER_ENCODING)
+            || response.content_length().is_some();
         let media_type = header("content-type").map(str::to_owned);
         let records = self.count_header.as_deref().and_then(header).and_then(|v| v.parse().ok());
         let length = response.content_length();
@@ -94,9 +112,24 @@ impl Http {
             };
             Some((next, None))
         });
-        Ok(Body { stream: stream.boxed(), media_type, length, records })
+        let stream = if gzip { unpacked(stream.boxed()) } else { stream.boxed() };
+        Ok(Body { stream, media_type, length, records, framed })
     }
 }
+
+/// All members of a gzip body: some servers compress piece by piece, and reqwest reads only the first.
+fn unpacked(packed: BoxStream<'static, Result<Bytes>>) -> BoxStream<'static, Result<Bytes>> {
+    let mut reader = GzipDecoder::new(StreamReader::new(packed.map_err(io::Error::other)));
+    reader.multiple_members(true);
+    let ours = |error: io::Error| match error.downcast::<Error>() {
+        Ok(ours) => ours,
+        Err(error) => Error::failed("the gzip body is damaged or ended early").caused_by(error).retryable(),
+    };
+    ReaderStream::with_capacity(reader, UNPACKED_BYTES).map_err(ours).boxed()
+}
+
+/// 64 KiB: about what HTTP gives at a time.
+const UNPACKED_BYTES: usize = 64 << 10;
 
 fn same_origin(attempt: redirect::Attempt<'_>) -> redirect::Action {
     let first = attempt.previous().first().map(Url::origin);
@@ -121,16 +154,16 @@ fn is_loopback(url: &Url) -> bool {
 
 fn unreachable(shown: &str, error: reqwest::Error) -> Error {
     let redirect = error.is_redirect();
-    let refused_here = error.is_connect() && error.url().is_some_and(is_loopback);
+    let is_connect = error.is_connect();
+    let refused_here = is_connect && error.url().is_some_and(is_loopback);
     let failure = Error::failed(format!("cannot reach source `{shown}`")).caused_by(error.without_url());
     if redirect {
         return failure;
     }
     // On this machine a refused connection means that nothing listens; waiting brings nobody.
     let failure = if refused_here { failure } else { failure.retryable() };
-    failure
-        .unreachable()
-        .hint("is it running? `api2bq source` serves the demo flows; `--set source.url=…` names another")
+    let failure = if is_connect { failure.unreachable() } else { failure };
+    failure.hint("is it running? `api2bq source` serves the demo flows; `--set source.url=…` names another")
 }
 
 fn broken(shown: &str, error: reqwest::Error) -> Error {

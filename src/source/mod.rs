@@ -51,12 +51,14 @@ pub struct Body {
     pub length: Option<u64>,
     /// Records the source says it sends.
     pub records: Option<u64>,
+    /// The transfer itself says where it ends; else only the document can.
+    pub framed: bool,
 }
 
 impl std::fmt::Debug for Body {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Body { media_type, length, records, .. } = self;
-        write!(f, "Body {{ media_type: {media_type:?}, length: {length:?}, records: {records:?} }}")
+        let Body { media_type, length, records, framed, .. } = self;
+        write!(f, "Body {{ {media_type:?}, length: {length:?}, records: {records:?}, framed: {framed} }}")
     }
 }
 

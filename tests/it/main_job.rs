@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::context::{TestContext, python};
+use crate::context::{RawSource, TestContext, python};
 
 const REAL_ROWS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/flows_real_rows.csv");
 const FIRST10: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/flows_first10.xml");
@@ -160,6 +160,15 @@ fn every_format_packing_and_transport_stages_the_same_rows() {
             assert_eq!(stage(&packed, &format!("{name}-{packing}"), &[]), want, "{packed}");
         }
     }
+    // Two gzip members one after the other, as servers send that compress piece by piece.
+    let mut packed =
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nContent-Encoding: gzip\r\n".to_vec();
+    let body = std::fs::read(context.path("flows.ndjson.gz")).expect("packed above");
+    packed.extend(format!("Content-Length: {}\r\nConnection: close\r\n\r\n", body.len()).into_bytes());
+    packed.extend(body);
+    let members = RawSource::start(vec![packed]);
+    assert_eq!(stage(&members.url, "members", &["--window", "2d", "--set", "source.gzip=on"]), want);
+
     // LANL's own form: nine columns without a header, the id is the number of the line.
     let ids_in_order = context.source(&["--rows", "5000", "--days", "2", "--duplicates", "0"]);
     let want = stage(&ids_in_order.flows(), "ordered", &[]);
