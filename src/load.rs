@@ -3,6 +3,7 @@
 use crate::bigquery::{BigQuery, JobFailure, LoadJob, TableId};
 use crate::error::{Error, Kind, Result};
 use crate::manifest::{Loaded, StagedPartition};
+use crate::partition::Partition;
 use crate::schema::Columns;
 
 /// Where the rows of a pipeline go.
@@ -46,9 +47,7 @@ pub async fn load(
     if done.adopted {
         // An earlier job of this id may be long past, and the partition replaced or dropped since.
         // Whether it was is asked of the service, by its own clock; loading once more is harmless.
-        let table = bigquery.table(&partition).await?;
-        let intact =
-            table.as_ref().is_some_and(|t| t.rows == staged.rows && t.last_modified_ms <= done.ended_ms);
+        let intact = is_intact(bigquery, &partition, staged.rows, done.ended_ms).await?;
         if !intact {
             let message = format!("`{partition}` was changed after job `{job_id}` had ended");
             return Ok(Outcome::Failed(JobFailure { reason: "superseded".into(), message, transient: true }));
@@ -60,22 +59,32 @@ pub async fn load(
         job_id,
         output_rows: done.output_rows,
         output_bytes: done.output_bytes,
+        ended_ms: done.ended_ms,
     }))
 }
 
-/// Proves that what an earlier run loaded is still there.
-pub async fn check(bigquery: &BigQuery, destination: &Destination, loaded: &Loaded) -> Result<()> {
+/// True when what was loaded is still there: as many rows, and nothing done to them since.
+///
+/// Where the service only knows when the whole table changed, this says no too often, and the rows
+/// are loaded once more.
+pub async fn is_still_there(bigquery: &BigQuery, destination: &Destination, loaded: &Loaded) -> Result<bool> {
     let partition = destination.table.partition(loaded.partition);
-    let rows = rows_in(bigquery, &partition).await?;
-    if rows == loaded.output_rows {
-        Ok(())
-    } else {
-        Err(mismatch(&partition, &loaded.job_id, rows, loaded.output_rows))
-    }
+    is_intact(bigquery, &partition, loaded.output_rows, loaded.ended_ms).await
 }
 
-async fn rows_in(bigquery: &BigQuery, partition: &TableId) -> Result<u64> {
-    Ok(bigquery.table(partition).await?.map_or(0, |table| table.rows))
+/// Empties the partition of a day for which the source has no records.
+pub async fn clear(bigquery: &BigQuery, destination: &Destination, partition: Partition) -> Result<()> {
+    let partition = destination.table.partition(partition);
+    if bigquery.table(&partition).await?.is_some_and(|table| table.rows > 0) {
+        tracing::warn!(%partition, "the source has no records for this day any more; its partition is emptied");
+        bigquery.delete_table(&partition).await?;
+    }
+    Ok(())
+}
+
+async fn is_intact(bigquery: &BigQuery, partition: &TableId, rows: u64, ended_ms: u64) -> Result<bool> {
+    let table = bigquery.table(partition).await?;
+    Ok(table.is_some_and(|table| table.rows == rows && table.last_modified_ms <= ended_ms))
 }
 
 fn mismatch(partition: &TableId, job_id: &str, found: u64, expected: u64) -> Error {

@@ -102,4 +102,6 @@ pub struct Loaded {
     pub job_id: String,
     pub output_rows: u64,
     pub output_bytes: u64,
+    /// When the job ended, in milliseconds by the service's clock.
+    pub ended_ms: u64,
 }

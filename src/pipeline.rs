@@ -15,7 +15,7 @@ use crate::config::Pipeline;
 use crate::error::{Error, Kind, Result};
 use crate::load::{self, Destination, Outcome};
 use crate::manifest::{Event, Loaded, Manifest, WindowCounts};
-use crate::partition::Window;
+use crate::partition::{Partition, Window};
 use crate::plan::{Plan, Until};
 use crate::receipt::{Receipt, WindowReceipt};
 use crate::retry::Policy;
@@ -74,15 +74,13 @@ impl Backfill {
                     job.progress.window_done();
                     receipt.windows.push(done);
                 }
+                // The settings are wrong, and no other window will do better.
+                Err(error) if error.kind() == Kind::Usage => return Err(error.context(window.to_string())),
                 // One bad window does not stop the others, unless they would fail the same way.
-                Err(error) if error.kind() == Kind::Failed && !error.is_unreachable() => {
+                Err(error) => {
+                    stop = stop.or(error.is_unreachable().then_some(()));
                     receipt.failed.push((window, error));
                 }
-                Err(error) if error.kind() == Kind::Failed => {
-                    receipt.failed.push((window, error));
-                    stop = Some(());
-                }
-                Err(error) => return Err(error.context(window.to_string())),
             }
         }
         receipt.not_tried.extend(waiting);
@@ -122,16 +120,23 @@ impl Backfill {
                 }
                 continue;
             };
-            let Some((bigquery, destination)) = &self.warehouse else {
+            if self.warehouse.is_none() {
                 return Ok(WindowReceipt::new(&self.pipeline, manifest, &[], fetched, resumed));
-            };
+            }
             if let Some(loaded) = state.loaded {
-                for partition in loaded.iter().filter(|_| resumed) {
-                    load::check(bigquery, destination, partition).await?;
+                if resumed && let Some(gone) = self.first_gone(manifest, loaded).await? {
+                    tracing::warn!(%window, partition = %gone.partition, "loaded earlier and changed since");
+                    let reason = "superseded: the partition was changed after it had been loaded".to_owned();
+                    let (partition, generation) = (gone.partition, gone.generation);
+                    chain.append(Event::Failed { partition, generation, reason }).await?;
+                    continue;
                 }
                 return Ok(WindowReceipt::new(&self.pipeline, manifest, loaded, fetched, resumed));
             }
             let manifest = manifest.clone();
+            if !fetched {
+                self.check_staged(&manifest).await?;
+            }
             let loaded = self.load(&mut chain, &manifest).await?;
             // If somebody else wrote it first, the next look at the chain finds theirs.
             chain.append(Event::Loaded { partitions: loaded }).await?;
@@ -174,13 +179,17 @@ impl Backfill {
             // Of two errors one is the cause, and the other only heard of it.
             (Some(Ok(Err(error))), _) if error.kind() != Kind::Interrupted => return Err(error),
             (_, Err(error)) => return Err(error),
-            (Some(Ok(decoded)), Ok(())) => decoded?,
+            (Some(Ok(Err(_))), Ok(())) => {
+                return Err(Error::usage("`stage.sql` did not read all records")
+                    .hint("a LIMIT leaves out records; to stage fewer, ask for fewer days"));
+            }
+            (Some(Ok(Ok(decoded))), Ok(())) => decoded,
             (Some(Err(_)) | None, Ok(())) => return Err(Error::failed("the decoder died")),
         };
         let counts = self.account(window, decoded.counts, rows, tally.duplicates())?;
         let partitions = writer.publish(&self.store, folder).await?;
         if !decoded.rejects.is_empty() {
-            let name = format!("{}/rejects/{}/{}.ndjson", self.pipeline.name, self.plan.run, window.key());
+            let name = format!("{}/rejects/{}/{}", self.pipeline.name, self.plan.run, window.key());
             stage::rejects::write(&self.store, &name, window, &decoded.rejects).await?;
         }
         let staged: u64 = partitions.iter().map(|p| p.rows).sum();
@@ -188,9 +197,44 @@ impl Backfill {
         Ok(Manifest { window, counts, partitions })
     }
 
+    /// The first partition of a loaded window that is not as it was loaded. Days without records
+    /// have nothing to lose; what came into them since is taken out on the way.
+    async fn first_gone<'l>(&self, manifest: &Manifest, loaded: &'l [Loaded]) -> Result<Option<&'l Loaded>> {
+        let (bigquery, destination) = self.warehouse.as_ref().expect("only called with a warehouse");
+        for partition in loaded {
+            if !load::is_still_there(bigquery, destination, partition).await? {
+                return Ok(Some(partition));
+            }
+        }
+        self.clear_days_without_records(manifest).await?;
+        Ok(None)
+    }
+
+    /// Replaces the days of a window for which there are no rows by nothing.
+    async fn clear_days_without_records(&self, manifest: &Manifest) -> Result<()> {
+        let (bigquery, destination) = self.warehouse.as_ref().expect("only called with a warehouse");
+        let (first, last) = manifest.window.days();
+        for day in first..=last {
+            let partition = Partition::of_day(self.pipeline.epoch, day)?;
+            if !manifest.partitions.iter().any(|staged| staged.partition == partition) {
+                load::clear(bigquery, destination, partition).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Proves that files of an earlier run are what was staged, before a job reads them.
+    async fn check_staged(&self, manifest: &Manifest) -> Result<()> {
+        for file in manifest.partitions.iter().flat_map(|partition| &partition.files) {
+            self.store.check(&file.url, file.bytes, &file.sha256).await?;
+        }
+        Ok(())
+    }
+
     /// The load jobs of one intent. Failures go into the chain, and the next generation is tried.
     async fn load(&self, chain: &mut Chain, manifest: &Manifest) -> Result<Vec<Loaded>> {
         let (bigquery, destination) = self.warehouse.as_ref().expect("only called with a warehouse");
+        self.clear_days_without_records(manifest).await?;
         let mut loaded = Vec::with_capacity(manifest.partitions.len());
         for staged in &manifest.partitions {
             let mut tries = 0;
@@ -282,14 +326,15 @@ impl<'a> State<'a> {
             match &entry.event {
                 Event::Intent(manifest) => state.manifest = state.manifest.or(Some(manifest)),
                 Event::Loaded { partitions } => state.loaded = Some(partitions),
-                Event::Failed { .. } => {}
+                // What was loaded was found changed since; it has to be loaded again.
+                Event::Failed { .. } => state.loaded = None,
             }
         }
         state
     }
 
     /// How many jobs of a partition have failed: the generation of the next.
-    fn failures(&self, of: crate::partition::Partition) -> u32 {
+    fn failures(&self, of: Partition) -> u32 {
         let failed = |event: &Event| matches!(event, Event::Failed { partition, .. } if *partition == of);
         let count = self.chain.entries().iter().filter(|entry| failed(&entry.event)).count();
         u32::try_from(count).unwrap_or(u32::MAX)

@@ -51,7 +51,7 @@ pub async fn promote(
     let before = bigquery.table(&production).await?;
     let before = before.map(|table| (table.etag, table.last_modified_ms));
     let identity = format!(
-        "{}\n{first_day}\n{last_day}\n{:?}\n{before:?}",
+        "{}\n{staging}\n{production}\n{first_day}\n{last_day}\n{:?}\n{before:?}",
         pipeline.promote_sql,
         (&staged.etag, &staged.last_modified_ms)
     );
@@ -60,6 +60,7 @@ pub async fn promote(
             .hint(format!("`{production}` is as it was; choose other `--as-of` or `--days`")));
     }
     let midnight = |day: NaiveDate| format!("{day} 00:00:00 UTC");
+    let sql = pipeline.promote_sql.replace("{staging_table}", &warehouse.staging_table);
     let mut generation = 0;
     let (job_id, done) = loop {
         let hash = sha256_hex(identity.as_bytes());
@@ -67,12 +68,16 @@ pub async fn promote(
         let job_id = format!("api2bq_{}_promote_{partition}_g{generation}_{}", pipeline.name, &hash[..20]);
         let job = QueryJob {
             id: &job_id,
-            sql: &pipeline.promote_sql,
+            sql: &sql,
             dataset: &warehouse.dataset,
             destination: &production,
             timestamps: vec![("first_day", midnight(first_day)), ("last_day", midnight(last_day))],
         };
         match bigquery.query_into(&job).await? {
+            // An equal job of an earlier time counts only while its table is as it left it.
+            Ok(done) if done.adopted && !is_as_left(bigquery, &production, done.ended_ms).await? => {
+                generation += 1
+            }
             Ok(done) => break (job_id, done),
             // A failed id is burnt: what failed is tried again under the next.
             Err(failure) if failure.transient && generation < GENERATIONS_MAX => {
@@ -98,6 +103,10 @@ pub async fn promote(
         bytes_processed: done.bytes_processed,
         job_id,
     })
+}
+
+async fn is_as_left(bigquery: &BigQuery, table: &TableId, ended_ms: u64) -> Result<bool> {
+    Ok(bigquery.table(table).await?.is_some_and(|table| table.last_modified_ms <= ended_ms))
 }
 
 /// Rows of staging in these days. BigQuery reads no data for it.

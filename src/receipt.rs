@@ -149,7 +149,10 @@ impl Receipt {
                 None => format!("resume with `{resume}`"),
             };
             let message = format!("incomplete: {window}{more}: {cause}");
-            return Err(Error::new(Kind::Incomplete, message).hint(hint));
+            // Damage and mismatches need another look than windows that only did not make it.
+            let worst = [Kind::Mismatch, Kind::Damaged, Kind::Fenced];
+            let kind = worst.into_iter().find(|kind| self.failed.iter().any(|(_, e)| e.kind() == *kind));
+            return Err(Error::new(kind.unwrap_or(Kind::Incomplete), message).hint(hint));
         }
         if self.totals.rejects > rejects_max {
             let message = format!("{} records were rejected, {rejects_max} are allowed", self.totals.rejects);

@@ -74,20 +74,20 @@ impl BigQuery {
     /// `None` when there is no such table.
     pub async fn table(&self, id: &TableId) -> Result<Option<TableInfo>> {
         let what = format!("table `{id}`");
-        // Not through the crate: it writes a space in a path as `+`, which is another name.
-        let mut url = Url::parse("http://path/").expect("a constant");
-        url.path_segments_mut().expect("http has a path").extend([
-            "projects",
-            &id.project,
-            "datasets",
-            &id.dataset,
-            "tables",
-            &id.decorated(),
-        ]);
-        let path = url.path().trim_start_matches('/').to_owned();
+        let path = path(id);
         match self.call_until_answered(&what, Method::GET, &path, &[], None).await? {
             Ok(table) => Ok(Some(info(&table))),
             Err(refusal) if refusal.status == 404 => Ok(None),
+            Err(refusal) => Err(refusal.into_error(&what)),
+        }
+    }
+
+    /// Deletes a table, or one partition of it. One that is not there is as good.
+    pub async fn delete_table(&self, id: &TableId) -> Result<()> {
+        let what = format!("table `{id}`");
+        match self.call_until_answered(&what, Method::DELETE, &path(id), &[], None).await? {
+            Ok(_) => Ok(()),
+            Err(refusal) if refusal.status == 404 => Ok(()),
             Err(refusal) => Err(refusal.into_error(&what)),
         }
     }
@@ -157,6 +157,15 @@ impl BigQuery {
             }
         }
     }
+}
+
+/// Not by the crate, which writes a space in a path as `+`: that is another name.
+fn path(id: &TableId) -> String {
+    let mut url = Url::parse("http://path/").expect("a constant");
+    let decorated = id.decorated();
+    let parts = ["projects", &id.project, "datasets", &id.dataset, "tables", &decorated];
+    url.path_segments_mut().expect("http has a path").clear().extend(parts);
+    url.path().trim_start_matches('/').to_owned()
 }
 
 /// The schema that load jobs and new tables name.

@@ -86,6 +86,9 @@ impl BigQuery {
             Err(error) => return Ok(Err(self.no_answer(error))),
         };
         let document: Option<Value> = serde_json::from_slice(&bytes).ok();
+        if status == reqwest::StatusCode::NO_CONTENT {
+            return Ok(Ok(Value::Null));
+        }
         if status.is_success() {
             return Ok(document.ok_or_else(|| Refusal {
                 status: 0,

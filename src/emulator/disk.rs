@@ -90,6 +90,12 @@ impl OwnedFile {
         OwnedFile { path, unwanted: AtomicBool::new(true) }
     }
 
+    /// When the file was written, in milliseconds since 1970.
+    pub(super) fn written_ms(&self) -> Option<i64> {
+        let written = std::fs::metadata(self.path()).and_then(|m| m.modified()).ok()?;
+        i64::try_from(written.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis()).ok()
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

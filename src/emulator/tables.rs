@@ -268,6 +268,10 @@ fn resource(version: &Version, partition: Option<Partition>, location: &str) -> 
     let rows: u64 = version.parts_of(partition).map(|part| part.rows).sum();
     let bytes: u64 = version.parts_of(partition).map(Part::logical_bytes).sum();
     let decorator = partition.map(|p| format!("${p}")).unwrap_or_default();
+    // Files are written once: a partition changed last when its newest file came.
+    let newest_file =
+        partition.and_then(|_| version.parts_of(partition).filter_map(|p| p.file.written_ms()).max());
+    let modified_ms = newest_file.unwrap_or(definition.modified_ms);
     let mut reference = name.reference();
     reference["tableId"] = json!(format!("{}{decorator}", name.table));
     let mut resource = json!({
@@ -285,7 +289,7 @@ fn resource(version: &Version, partition: Option<Partition>, location: &str) -> 
         "numLongTermBytes": "0",
         "numTotalLogicalBytes": bytes.to_string(),
         "creationTime": definition.created_ms.to_string(),
-        "lastModifiedTime": definition.modified_ms.to_string(),
+        "lastModifiedTime": modified_ms.to_string(),
         "type": "TABLE",
         "location": location,
     });

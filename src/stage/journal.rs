@@ -60,7 +60,8 @@ impl Chain {
                     self.read_on().await?;
                     return Ok(Appended::Theirs);
                 }
-                Some(_) => {}
+                // Ours after all; only whether it is on the disk is not known yet.
+                Some(_) => self.store.make_sure(&self.name(entry.number))?,
                 None => return Err(created.err().unwrap_or_else(|| self.damaged("an entry vanished"))),
             }
         }

@@ -130,7 +130,9 @@ impl WindowWriter {
             let written = writer.finish()?;
             let mut files = Vec::with_capacity(written.files.len());
             for (part, file) in written.files.iter().enumerate() {
-                let name = format!("{folder}/{}/{}-{part}.parquet", written.partition, written.logical_hash);
+                // The same rows in another order are other bytes, and other bytes need another name.
+                let (hash, bytes) = (&written.logical_hash, &file.sha256[..8]);
+                let name = format!("{folder}/{}/{hash}-{bytes}-{part}.parquet", written.partition);
                 store.publish(&name, &file.path, file.bytes, &file.sha256).await?;
                 files.push(StagedFile {
                     url: store.url_of(&name)?,

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
+use super::journal::sha256_hex;
 use super::store::Store;
 use crate::error::{Error, Result};
 use crate::partition::Window;
@@ -22,8 +23,7 @@ struct Line<'a> {
     raw_base64: Option<String>,
 }
 
-/// Writes the rejects of one window to `name`. The same window gives the same file, so one that is
-/// there from an earlier attempt is as good.
+/// Writes the rejects of one window to `<name>-<hash>.ndjson`. The same rejects give the same file.
 pub async fn write(store: &Store, name: &str, window: Window, rejects: &[Reject]) -> Result<()> {
     let mut lines = Vec::new();
     for reject in rejects {
@@ -40,6 +40,8 @@ pub async fn write(store: &Store, name: &str, window: Window, rejects: &[Reject]
             .map_err(|e| Error::failed("cannot write a reject").caused_by(e))?;
         lines.push(b'\n');
     }
-    store.create(name, lines).await?;
+    // The content is in the name: what an attempt before the intent wrote may be of another body.
+    let name = format!("{name}-{}.ndjson", &sha256_hex(&lines)[..8]);
+    store.create(&name, lines).await?;
     Ok(())
 }

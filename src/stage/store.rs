@@ -165,6 +165,26 @@ impl Store {
         Ok(())
     }
 
+    /// Proves that the file at `url`, which [`Store::publish`] stored, still has its bytes.
+    pub async fn check(&self, url: &str, bytes: u64, sha256: &str) -> Result<()> {
+        let damaged = |what: &str| {
+            Error::new(Kind::Damaged, format!("staged file `{url}` {what}"))
+                .hint("it was not loaded; `--new-run` fetches and stages again")
+        };
+        let name =
+            url.strip_prefix(self.url.as_str()).ok_or_else(|| damaged("is not in this staging area"))?;
+        let found = self.read(name).await?.ok_or_else(|| damaged("is not there any more"))?;
+        if found.len() as u64 != bytes || super::journal::sha256_hex(&found) != sha256 {
+            return Err(damaged("is not as it was staged"));
+        }
+        Ok(())
+    }
+
+    /// Syncs what a create of unknown outcome may have left in the page cache.
+    pub fn make_sure(&self, name: &str) -> Result<()> {
+        self.make_durable(name)
+    }
+
     fn object(&self, name: &str) -> ObjectPath {
         name.split('/')
             .filter(|part| !part.is_empty())

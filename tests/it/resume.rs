@@ -30,12 +30,53 @@ fn a_table_that_lost_its_rows_is_noticed_and_loaded_again() {
     let flows = source.flows();
     context.backfill(Some(&emulator), &flows, 1, &[]).success();
     python("drop.py", &[&emulator.url, "api2gbq", "LANL.flows_staging"]);
-    let again = context.backfill(Some(&emulator), &flows, 1, &[]);
-    assert_eq!(again.code, 7, "{again:?}");
-    assert!(again.stderr.contains("has 0 rows"), "{}", again.stderr);
     // The old job's id is taken for good; the next generation loads the same files.
-    let renewed = context.backfill(Some(&emulator), &flows, 1, &["--new-run"]).success();
-    assert!(renewed.stdout.contains("5,000 records in ="), "{}", renewed.stdout);
+    let again = context.backfill(Some(&emulator), &flows, 1, &[]).success();
+    assert!(again.stdout.contains("5,000 records in ="), "{}", again.stdout);
+    assert!(again.stderr.contains("changed since"), "{}", again.stderr);
+    let quiet = context.backfill(Some(&emulator), &flows, 1, &[]).success();
+    assert!(quiet.stdout.contains("1 windows were there already"), "{}", quiet.stdout);
+    // Production has its own job ids, and they are taken for good as well.
+    let promoted = context.promote(&emulator).success().stdout;
+    python("drop.py", &[&emulator.url, "api2gbq", "LANL.flows"]);
+    assert_eq!(context.promote(&emulator).success().stdout, promoted);
+}
+
+#[test]
+fn a_source_that_replaced_these_days_is_put_right_by_the_same_command() {
+    let context = TestContext::new();
+    let emulator = context.emulator();
+    let one = context.source(&["--rows", "3000", "--days", "2", "--seed", "1"]);
+    let two = context.source(&["--rows", "3000", "--days", "1", "--seed", "2"]);
+    let first = context.backfill(Some(&emulator), &one.flows(), 2, &[]).success();
+    let bytes = staged_bytes(&emulator, "20110101");
+    // The other source has nothing for day 2: what was there goes.
+    context.backfill(Some(&emulator), &two.flows(), 2, &[]).success();
+    assert_ne!(staged_bytes(&emulator, "20110101"), bytes);
+    assert_eq!(staged_bytes(&emulator, "20110102"), 0);
+    let again = context.backfill(Some(&emulator), &one.flows(), 2, &[]).success();
+    assert_eq!(staged_bytes(&emulator, "20110101"), bytes);
+    let table = |out: &str| out.lines().find(|l| l.starts_with("total")).map(str::to_owned);
+    assert_eq!(table(&first.stdout), table(&again.stdout));
+}
+
+#[test]
+fn staged_files_are_proven_before_they_are_loaded() {
+    let context = TestContext::new();
+    let source = context.source(&["--rows", "1000", "--days", "1"]);
+    let emulator = context.emulator();
+    context.backfill(None, &source.flows(), 1, &["--until", "stage"]).success();
+    let find =
+        std::process::Command::new("find").arg(context.path("stage")).args(["-name", "*.parquet"]).output();
+    let file = String::from_utf8(find.expect("find runs").stdout).expect("UTF-8");
+    let bytes = std::fs::read(file.trim()).expect("one file");
+    std::fs::write(file.trim(), &bytes[..bytes.len() - 1]).expect("written");
+    let refused = context.backfill(Some(&emulator), &source.flows(), 1, &[]);
+    assert_eq!(refused.code, 5, "{refused:?}");
+    assert!(refused.stderr.contains("is not as it was staged"), "{}", refused.stderr);
+    // The hint's new run has a name, by which it could be resumed.
+    let renewed = context.backfill(Some(&emulator), &source.flows(), 1, &["--new-run"]);
+    assert_eq!(renewed.code, 0, "{renewed:?}");
     context.promote(&emulator).success();
 }
 
