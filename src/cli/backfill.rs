@@ -1,13 +1,14 @@
 //! `api2bq backfill`: a range of days from the source into their partitions.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::ValueEnum;
 
 use super::{Global, output};
 use crate::bigquery::{BigQuery, TableId};
-use crate::config::Pipeline;
+use crate::config::{Pipeline, is_secret};
 use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 use crate::load::Destination;
@@ -61,9 +62,9 @@ pub(super) struct Args {
     /// Print every resolved setting with its origin, and stop
     #[arg(long)]
     show_settings: bool,
-    /// Fetch and load again what an equal earlier run has done
-    #[arg(long)]
-    new_run: bool,
+    /// Fetch and load again what an equal earlier run has done; with a name, resume such a run
+    #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    new_run: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -105,8 +106,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
         window_seconds: args.window,
         jobs: usize::from(args.jobs),
         until: args.until.into(),
-        // Any number that was not used before makes a run of its own.
-        salt: if args.new_run { format!("{:016x}", fastrand::u64(..)) } else { String::new() },
+        salt: args.new_run.map(salt).unwrap_or_default(),
     };
     // A summary that cannot be written is better found out before the work than after it.
     if let Some(path) = args.summary_json.as_deref().filter(|path| *path != Path::new("-")) {
@@ -248,16 +248,27 @@ fn write_summary(path: &Path, text: &str) -> Result<()> {
         .map_err(|e| Error::usage(format!("cannot write `--summary-json` `{}`", path.display())).caused_by(e))
 }
 
-/// The command as it was typed, so that running it again resumes; but what a URL may hide is left out.
+/// The name of the new run, for the command that resumes it.
+static NEW_RUN: OnceLock<String> = OnceLock::new();
+
+/// A name that was not used before makes a run of its own.
+fn salt(name: String) -> String {
+    let name = if name.is_empty() { format!("{:08x}", fastrand::u32(..)) } else { name };
+    NEW_RUN.get_or_init(|| name).clone()
+}
+
+/// The command as it was typed, so that running it again resumes; but what may be a secret is left out.
 pub(super) fn resume_command() -> String {
     let shown = |arg: String| match arg.split_once('=') {
+        _ if arg == "--new-run" => format!("--new-run={}", NEW_RUN.get().map_or("", String::as_str)),
         Some((key, url)) if url.contains("://") => format!("{key}={}", redacted(url)),
+        Some((key, value)) if is_secret(key, value) => format!("{key}=…"),
         _ => arg,
     };
     let quoted = |arg: String| {
         let plain = arg.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c));
         if plain && !arg.is_empty() { arg } else { format!("'{}'", arg.replace('\'', r"'\''")) }
     };
-    let arguments = std::env::args().skip(1).filter(|arg| arg != "--new-run").map(shown).map(quoted);
-    format!("api2bq {}", arguments.collect::<Vec<_>>().join(" "))
+    let arguments = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
+    format!("api2bq {}", arguments.map(shown).map(quoted).collect::<Vec<_>>().join(" "))
 }

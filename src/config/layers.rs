@@ -13,6 +13,11 @@ const DEFAULTS: &str = include_str!("../../sql/defaults.toml");
 /// Tables whose keys are the user's own.
 const OPEN_TABLES: [&str; 1] = ["source.query."];
 
+/// Query parameters may be keys of an API; those that only stand for the window are none.
+pub fn is_secret(key: &str, value: &str) -> bool {
+    key.contains("source.query.") && !(value.starts_with('{') && value.ends_with('}'))
+}
+
 /// Names of the environment that the rest of the world uses.
 const WELL_KNOWN: [(&str, &str); 1] = [("GOOGLE_CLOUD_PROJECT", "warehouse.project")];
 
@@ -99,6 +104,7 @@ impl Layers {
                 Value::String(url) if key.ends_with(".url") && url.contains("://") => {
                     format!("{:?}", redacted(url))
                 }
+                Value::String(text) if is_secret(key, text) => "…".to_owned(),
                 Value::Array(columns) => format!("{} columns", columns.len()),
                 value => value.to_string(),
             };

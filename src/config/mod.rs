@@ -12,7 +12,7 @@ use url::Url;
 use crate::error::{Error, Result};
 use crate::schema::{Column, ColumnType, Columns, Format, Mode};
 
-pub use layers::{Origin, Shown};
+pub use layers::{Origin, Shown, is_secret};
 
 /// A pipeline with every setting resolved and checked.
 #[derive(Debug, Clone)]

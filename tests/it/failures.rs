@@ -8,6 +8,8 @@ const ONE: &str = "<record><id>1</id><time>1</time><duration>0</duration><src_co
     <src_port>1</src_port><dst_comp>C2</dst_comp><dst_port>2</dst_port><protocol>6</protocol>\
     <packet_count>1</packet_count><byte_count>1</byte_count></record>";
 
+const LINE: &str = r#"{"id":1,"time":1,"duration":0,"src_comp":"C1","src_port":"1","dst_comp":"C2","dst_port":"2","protocol":6,"packet_count":1,"byte_count":1}"#;
+
 const XML: &str = "Content-Type: application/xml\r\n";
 
 fn records(inside: &str) -> String {
@@ -109,6 +111,13 @@ fn bodies_that_cannot_be_trusted_fail_the_window() {
         ("shorter than its length", cut),
         ("login page", answer("200 OK", "Content-Type: text/html\r\n", "<html><body>log in</body></html>")),
         ("login page as XML", answer("200 OK", XML, "<html><body>log in</body></html>")),
+        (
+            "lines, and nothing says where they end",
+            format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nConnection: close\r\n\r\n{LINE}\n"
+            )
+            .into_bytes(),
+        ),
         ("not found", answer("404 Not Found", "", "no such stream")),
         ("no content", answer("204 No Content", "", "")),
         ("forbidden", answer("403 Forbidden", "", "")),
