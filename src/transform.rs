@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use arrow::array::{ArrayRef, Int64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::common::Column as ColumnName;
@@ -153,35 +154,31 @@ fn wrong_sql(error: DataFusionError, why: &str) -> Error {
 }
 
 /// Our own errors pass through DataFusion and come out as they went in.
-fn sql_failed(error: DataFusionError) -> Error {
-    let mut error = error;
-    loop {
+fn sql_failed(mut error: DataFusionError) -> Error {
+    let cause: Box<dyn std::error::Error + Send + Sync> = loop {
         error = match error {
-            DataFusionError::External(inner) => match inner.downcast::<Error>() {
-                Ok(ours) => return *ours,
-                Err(other) => return Error::failed("the SQL failed").caused_by(other),
-            },
             DataFusionError::Context(_, inner) => *inner,
+            DataFusionError::External(inner) => break inner,
             DataFusionError::ArrowError(inner, _) => match *inner {
-                arrow::error::ArrowError::ExternalError(inner) => match inner.downcast::<Error>() {
-                    Ok(ours) => return *ours,
-                    Err(other) => return Error::failed("the SQL failed").caused_by(other),
-                },
-                other => return Error::failed("the SQL failed").caused_by(other),
+                ArrowError::ExternalError(inner) => break inner,
+                other => break Box::new(other),
             },
             DataFusionError::ResourcesExhausted(why) => {
                 return Error::failed(format!("the SQL ran out of memory or disk: {why}")).hint(
                     "raise `limits.memory_mib`, or point `limits.spill_dir` to a disk with more space",
                 );
             }
-            other => {
-                let failure = Error::failed("the SQL failed").caused_by(other.strip_backtrace());
-                let full = failure.to_string().contains("No space left");
-                let hint =
-                    "free some space, or point `limits.spill_dir` to a larger disk; the same command resumes";
-                return if full { failure.hint(hint) } else { failure };
-            }
+            other => break other.strip_backtrace().into(),
         };
+    };
+    match cause.downcast::<Error>() {
+        Ok(ours) => *ours,
+        Err(other) if other.to_string().contains("No space left") => {
+            Error::failed("the SQL cannot spill to disk").caused_by(other).hint(
+                "free some space, or point `limits.spill_dir` (by default a folder in the stage) to a larger disk",
+            )
+        }
+        Err(other) => Error::failed("the SQL failed").caused_by(other),
     }
 }
 

@@ -90,8 +90,7 @@ impl Http {
             }
         };
         // HTTP/1.0 and bare connections end a body by closing, as a broken one does.
-        let framed = gzip
-            || response.version() >= reqwest::Version::HTTP_2
+        let framed = response.version() >= reqwest::Version::HTTP_2
             || response.headers().contains_key(TRANSFER_ENCODING)
             || response.content_length().is_some();
         let media_type = header("content-type").map(str::to_owned);
