@@ -160,6 +160,24 @@ pub fn python(script: &str, arguments: &[&str]) -> Ended {
     ended.success()
 }
 
+/// Lets the oracle count what `source` serves over `days`, and Google's client compare `emulator` with
+/// it. Returns what the oracle and the judge said, as JSON.
+#[track_caller]
+pub fn judge(
+    context: &TestContext,
+    source: &Running,
+    emulator: &Running,
+    days: u32,
+    more: &[&str],
+) -> (String, String) {
+    let to = days.to_string();
+    let oracle = python("oracle.py", &[&source.url, "--from", "1", "--to", &to, "--format", "json"]).stdout;
+    let expected = context.write("oracle.json", &oracle);
+    let expected = expected.to_str().expect("UTF-8");
+    let fixed = [&*emulator.url, "api2gbq", "LANL", "--from", "1", "--to", &to, "--expect", expected];
+    (oracle, python("judge.py", &[&fixed[..], more].concat()).stdout)
+}
+
 /// The virtual environment's Python. Made once under `target/tmp`, and again when the pins change.
 fn interpreter() -> &'static Path {
     static INTERPRETER: OnceLock<PathBuf> = OnceLock::new();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::context::{RawSource, TestContext, python};
+use crate::context::{RawSource, TestContext, judge, python};
 
 const REAL_ROWS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/flows_real_rows.csv");
 const FIRST10: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/flows_first10.xml");
@@ -21,19 +21,13 @@ fn judged(rows: u32, days: u32, more: &[&str], by_query: bool) -> (Value, Value)
     context.backfill(Some(&emulator), &source.flows(), days, &arguments).success();
     context.promote(&emulator).success();
 
-    let oracle = python("oracle.py", &[&source.url, "--from", "1", "--to", &to, "--format", "json"]);
-    let expected = context.write("oracle.json", &oracle.stdout);
-    let expected_path = expected.to_str().expect("UTF-8");
-    let mut judge =
-        vec![emulator.url.as_str(), "api2gbq", "LANL", "--from", "1", "--to", &to, "--expect", expected_path];
-    if by_query {
-        judge.push("--by-query");
-    }
-    let verdict: Value = serde_json::from_str(&python("judge.py", &judge).stdout).expect("JSON");
+    let more = if by_query { &["--by-query"][..] } else { &[] };
+    let (oracle, verdict) = judge(&context, &source, &emulator, days, more);
+    let verdict: Value = serde_json::from_str(&verdict).expect("JSON");
     assert_eq!(verdict["as_expected"], true);
     assert_eq!(verdict["without_filter"]["reason"], "invalidQuery");
     let summary = std::fs::read_to_string(summary).expect("the summary is written");
-    let oracle = serde_json::from_str(&oracle.stdout).expect("JSON");
+    let oracle = serde_json::from_str(&oracle).expect("JSON");
     (serde_json::from_str(&summary).expect("JSON"), oracle)
 }
 
@@ -224,11 +218,5 @@ fn a_bucket_stages_and_loads_as_a_folder_does() {
         assert_eq!(ended.stdout.contains("2 windows were there already"), again);
     }
     context.promote(&warehouse).success();
-    let oracle = python("oracle.py", &[&source.url, "--from", "1", "--to", "2"]);
-    let expected = context.write("oracle.json", &oracle.stdout);
-    let expected = expected.to_str().expect("UTF-8");
-    python(
-        "judge.py",
-        &[&warehouse.url, "api2gbq", "LANL", "--from", "1", "--to", "2", "--expect", expected],
-    );
+    judge(&context, &source, &warehouse, 2, &[]);
 }

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::context::{Ended, Running, TestContext, python};
+use crate::context::{Ended, Running, TestContext, judge, python};
 
 #[test]
 fn the_same_command_again_finds_everything_done() {
@@ -198,10 +198,7 @@ fn two_equal_runs_at_once_give_one_table() {
         assert!(run.success().stdout.contains("60,000 records in ="));
     }
     context.promote(&emulator).success();
-    let oracle = python("oracle.py", &[&source.url, "--from", "1", "--to", "3", "--format", "json"]).stdout;
-    let expected = context.write("oracle.json", oracle);
-    let expected = expected.to_str().expect("UTF-8");
-    python("judge.py", &[&emulator.url, "api2gbq", "LANL", "--from", "1", "--to", "3", "--expect", expected]);
+    judge(&context, &source, &emulator, 3, &[]);
 }
 
 #[test]
