@@ -250,6 +250,22 @@ async fn a_staging_table_is_not_read_without_a_partition_filter() {
     assert!(one.get("rows").is_none());
 }
 
+/// BigQuery takes a request that does not say for legacy SQL, whose names and joins mean other things.
+#[tokio::test]
+async fn legacy_sql_is_refused_however_it_is_asked_for() {
+    let context = Context::new().await;
+    for body in [
+        json!({"query": "SELECT 1"}),
+        json!({"query": "SELECT 1", "useLegacySql": true}),
+        json!({"query": "#legacySQL\nSELECT 1", "useLegacySql": false}),
+    ] {
+        let (status, answer) = context.post("queries", body.clone()).await;
+        assert_eq!((status, reason(&answer)), (501, "notImplemented"), "{body}");
+    }
+    let (status, answer) = context.post("queries", json!({"query": "#standardSQL\nSELECT 1"})).await;
+    assert_eq!(status, 200, "{answer}");
+}
+
 #[tokio::test]
 async fn the_latest_record_per_key_replaces_a_table_at_once() {
     let context = Context::new().await;

@@ -62,8 +62,17 @@ impl QuerySpec {
     pub(super) fn parse(query: &Map<String, Value>, project: &ProjectId) -> Outcome<Self> {
         let sql = text(query, "query").filter(|sql| !sql.trim().is_empty());
         let sql = sql.ok_or_else(|| Failure::invalid("Required parameter is missing: query"))?.to_owned();
-        if query.get("useLegacySql").and_then(Value::as_bool) == Some(true) {
-            return Err(Failure::not_implemented("legacy SQL (useLegacySql)"));
+        // BigQuery's own rule: a prefix in the text decides, then the flag, and without either it is legacy SQL.
+        let prefix = sql.trim_start().lines().next().unwrap_or_default().trim().to_ascii_lowercase();
+        let is_legacy = match prefix.as_str() {
+            "#legacysql" => true,
+            "#standardsql" => false,
+            _ => query.get("useLegacySql").and_then(Value::as_bool) != Some(false),
+        };
+        if is_legacy {
+            return Err(Failure::not_implemented(
+                "legacy SQL (useLegacySql is true unless a request says false)",
+            ));
         }
         for member in ["userDefinedFunctionResources", "tableDefinitions", "scriptOptions"] {
             if query.get(member).is_some_and(|v| !v.is_null()) {
