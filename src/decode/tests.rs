@@ -25,6 +25,8 @@ fn columns() -> Columns {
 struct Decoded {
     rows: Vec<(i64, String, Option<String>)>,
     rejects: Vec<String>,
+    /// Rows of each record batch.
+    batches: Vec<usize>,
     counts: Counts,
 }
 
@@ -42,8 +44,9 @@ fn decode_with(format: Format, body: &[u8], cuts: &[usize], options: Options) ->
         }
     }
     decoder.finish()?;
-    let mut rows = Vec::new();
+    let (mut rows, mut batches) = (Vec::new(), Vec::new());
     while let Some(batch) = decoder.next_batch() {
+        batches.push(batch.num_rows());
         let (ids, names) = (batch.column(0).as_primitive::<Int64Type>(), batch.column(1).as_string::<i32>());
         let notes = batch.column(2).as_string::<i32>();
         let text = |i: usize| notes.iter().nth(i).flatten().map(str::to_owned);
@@ -58,7 +61,7 @@ fn decode_with(format: Format, body: &[u8], cuts: &[usize], options: Options) ->
         assert_eq!(&body[start..start + reject.raw.len()], reject.raw, "the offset leads to the raw bytes");
     }
     let rejects = rejects.into_iter().map(|r| format!("{} {}", r.offset, r.reason)).collect();
-    Ok(Decoded { rows, rejects, counts })
+    Ok(Decoded { rows, batches, rejects, counts })
 }
 
 /// Decodes whole, byte by byte and in odd pieces; all must agree, in errors too.
@@ -74,7 +77,7 @@ fn decode(format: Format, body: impl AsRef<[u8]>) -> Result<Decoded> {
     let bytes: Vec<usize> = (0..body.len()).collect();
     let thirds: Vec<usize> = (0..body.len()).step_by(3).collect();
     for cuts in [bytes, thirds] {
-        match (&whole, decode_cut(format, body, &cuts, 1)) {
+        match (&whole, decode_cut(format, body, &cuts, 8192)) {
             (Ok(whole), Ok(cut)) => assert_eq!(*whole, cut),
             (Err(_), Err(_)) => {}
             (whole, cut) => panic!("whole: {whole:?}, cut: {cut:?}"),
@@ -406,7 +409,7 @@ proptest! {
         for (format, body) in [(Format::Xml, &xml), (Format::Ndjson, &lines), (Format::Json, &array)] {
             cuts.iter_mut().for_each(|cut| *cut %= body.len() + 1);
             cuts.sort_unstable();
-            let whole = decode_cut(format, body.as_bytes(), &[], 8192).expect("decodes");
+            let whole = decode_cut(format, body.as_bytes(), &[], batch_rows).expect("decodes");
             let cut = decode_cut(format, body.as_bytes(), &cuts, batch_rows).expect("decodes");
             prop_assert_eq!(&whole.rows, &want);
             prop_assert_eq!(whole, cut);
