@@ -260,3 +260,24 @@ fn table_names_with_spaces_and_letters_of_the_world() {
         context.backfill(Some(&emulator), &source.url, 1, &tables).success();
     }
 }
+
+/// Lines are numbered from 1 in every window: as ids they would make other days' rows one.
+#[test]
+fn line_numbers_are_no_ids_where_there_are_several_windows() {
+    let context = TestContext::new();
+    context.write("flows-1.txt", "1,0,C1,1,C2,2,6,1,1\n");
+    let per_day = context.path("flows-{day}.txt");
+    let ended = context.backfill(None, per_day.to_str().expect("UTF-8"), 1, &["--until", "stage"]);
+    assert_eq!(ended.code, 2, "{ended:?}");
+    assert!(ended.stderr.contains("numbered from 1 in every window"), "{}", ended.stderr);
+}
+
+#[test]
+fn without_any_credentials_nothing_is_fetched() {
+    let source = RawSource::start(vec![answer("200 OK", XML, &records(ONE))]);
+    let context = TestContext::new();
+    let ended = context.backfill(None, &source.url, 1, &[]);
+    assert_eq!(ended.code, 2, "{ended:?}");
+    assert!(ended.stderr.contains("GOOGLE_APPLICATION_CREDENTIALS"), "{}", ended.stderr);
+    assert_eq!(source.requests(), 0);
+}

@@ -215,3 +215,19 @@ fn promoting_days_without_rows_leaves_production_alone() {
     assert!(refused.stderr.contains("has no rows from 2011-12-30 to 2012-01-01"), "{}", refused.stderr);
     assert_eq!(context.promote(&emulator).success().stdout, before);
 }
+
+#[test]
+fn promote_reads_the_staging_table_that_is_set() {
+    let context = TestContext::new();
+    let emulator = context.emulator();
+    let other = ["--set", "warehouse.staging_table=other"];
+    for (rows, table) in [("2000", &[][..]), ("3000", &other)] {
+        let source = context.source(&["--rows", rows, "--days", "1", "--duplicates", "0"]);
+        context.backfill(Some(&emulator), &source.flows(), 1, table).success();
+    }
+    let mut command = context.command(["promote", "flows"].into_iter().chain(other));
+    let promoted: Ended =
+        command.env("BIGQUERY_EMULATOR_HOST", &emulator.url).output().expect("it runs").into();
+    assert!(promoted.success().stdout.contains("has 3,000 rows"));
+    assert!(context.promote(&emulator).success().stdout.contains("has 2,000 rows"));
+}
