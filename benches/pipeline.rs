@@ -4,20 +4,14 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
 
 use api2bq::demo::{self, Content, Flows};
-use api2bq::engine::{self, Engine};
+use api2bq::effects::Effects;
 use api2bq::error::Result;
 use api2bq::partition::{SECONDS_PER_DAY, Window};
-use api2bq::pipeline::Backfill;
-use api2bq::plan::{Plan, Until};
-use api2bq::retry::Policy;
+use api2bq::pipeline::{Backfill, Order, World, open_source};
+use api2bq::plan::Until;
 use api2bq::serve::Server;
-use api2bq::source::{self, Headers, Source, Timeouts};
-use api2bq::stage::Store;
-use api2bq::telemetry::{Progress, Show};
-use api2bq::transform::Transform;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use futures::TryStreamExt;
@@ -102,29 +96,8 @@ fn settings(server: &Server, folder: &Path, format: &str, gzip: bool) -> Vec<Str
 /// The stages put together as `api2bq backfill` does; gives the bytes of the bodies.
 async fn backfill(settings: &[String], until: Until) -> Result<u64> {
     let pipeline = corpus::pipeline(settings);
-    let source = source(settings)?;
-    let plan = Plan::new(&pipeline, RANGE, SECONDS_PER_DAY, !source.has_windows(), "")?;
-    let store = Store::open(&pipeline.stage.url)?;
-    let scratch = store.folder().expect("it is a folder").join(".scratch");
-    let spill_dir = Some(scratch.clone());
-    let engine = Engine::new(engine::Options { spill_dir, ..engine::Options::default() })?;
-    let transform = Transform::new(&engine, &pipeline.stage_sql, &pipeline.columns).await?;
-    let progress = Progress::new(Show::Off, plan.windows.len());
-    let (retry, jobs, warehouse) = (Policy::default(), 2, None);
-    let job = Backfill {
-        pipeline,
-        plan,
-        until,
-        jobs,
-        source,
-        transform,
-        store,
-        scratch,
-        retry,
-        progress,
-        warehouse,
-    };
-    let receipt = job.run().await?;
+    let order = Order { range: RANGE, window_seconds: SECONDS_PER_DAY, jobs: 2, until, salt: String::new() };
+    let receipt = Backfill::assemble(pipeline, &order, World::default()).await?.run().await?;
     assert!(receipt.failed.is_empty(), "{:?}", receipt.failed);
     let counts = receipt.windows.iter().map(|window| window.counts);
     assert_eq!(counts.clone().map(|c| c.records).sum::<u64>(), ROWS);
@@ -133,7 +106,7 @@ async fn backfill(settings: &[String], until: Until) -> Result<u64> {
 
 /// Two windows at a time as a backfill has, and nothing done with them.
 async fn fetch(settings: &[String]) -> Result<u64> {
-    let source = source(settings)?;
+    let source = open_source(&corpus::pipeline(settings), &Effects::default())?;
     let fetch = async |window| {
         let body = source.open(window).await?;
         body.stream.try_fold(0, async |sum, bytes| Ok(sum + bytes.len() as u64)).await
@@ -144,22 +117,4 @@ async fn fetch(settings: &[String]) -> Result<u64> {
         bytes += both.iter().sum::<u64>();
     }
     Ok(bytes)
-}
-
-fn source(settings: &[String]) -> Result<Source> {
-    let pipeline = corpus::pipeline(settings);
-    let format = if settings[1].ends_with("xml") { "xml" } else { "json" };
-    let value = |value: &toml::Value| value.as_str().unwrap_or_default().replace("{format}", format);
-    Source::new(source::Options {
-        url: pipeline.source.url.clone(),
-        query: pipeline.source.query.iter().map(|(key, v)| (key.clone(), value(v))).collect(),
-        headers: Headers::default(),
-        gzip: pipeline.gzip,
-        count_header: Some(pipeline.source.count_header.clone()),
-        timeouts: Timeouts {
-            connect: Duration::from_secs(10),
-            headers: Duration::from_secs(60),
-            idle: Duration::from_secs(60),
-        },
-    })
 }

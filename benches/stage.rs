@@ -6,7 +6,9 @@
 use std::fs::File;
 use std::path::Path;
 
+use api2bq::effects::Effects;
 use api2bq::partition::{SECONDS_PER_DAY, Window};
+use api2bq::retry::Policy;
 use api2bq::stage::{Options, Store, WindowWriter};
 use arrow::record_batch::RecordBatch;
 use divan::Bencher;
@@ -51,11 +53,14 @@ fn c_anchor_arrow_writer_zstd_1(bencher: Bencher) {
 
 fn staged(folder: &Path) -> u64 {
     let pipeline = corpus::pipeline(&[]);
-    let store = Store::open(&format!("file://{}/stage", folder.display())).expect("a folder is a store");
+    let url = format!("file://{}/stage", folder.display());
+    let store = Store::open(&url, Effects::default(), Policy::default()).expect("a folder is a store");
     let writer = WindowWriter::new(pipeline.columns.arrow(), pipeline.epoch, DAY, Options::default(), folder);
     let mut writer = writer.expect("a writer");
     TRANSFORMED.iter().for_each(|batch| writer.write(batch).expect("the batch fits"));
-    let staged = RUNTIME.block_on(writer.publish(&store, "window")).expect("files are published");
+    let written = writer.finish(&store, "window").expect("files are finished");
+    RUNTIME.block_on(written.publish(&store)).expect("files are published");
+    let staged = &written.partitions;
     assert_eq!(staged.iter().map(|partition| partition.rows).sum::<u64>(), rows());
     staged.iter().flat_map(|partition| &partition.files).map(|file| file.bytes).sum()
 }

@@ -16,7 +16,7 @@
 
 // Words: what everything else talks about.
 pub mod error;
-pub mod clock;
+pub mod effects;
 pub mod location;
 pub mod partition;
 pub mod schema;

@@ -2,7 +2,7 @@
 
 use crate::bigquery::{BigQuery, JobFailure, LoadJob, TableId};
 use crate::error::{Error, Kind, Result};
-use crate::manifest::{Loaded, StagedPartition};
+use crate::manifest::{Loaded, StagedPartition, Target};
 use crate::partition::Partition;
 use crate::schema::Columns;
 
@@ -11,7 +11,37 @@ use crate::schema::Columns;
 pub struct Destination {
     pub pipeline: String,
     pub table: TableId,
+    pub location: String,
     pub columns: Columns,
+}
+
+impl Destination {
+    /// As an intent writes it down.
+    pub fn target(&self) -> Target {
+        Target {
+            table: self.table.to_string(),
+            location: self.location.clone(),
+            write_disposition: "WRITE_TRUNCATE".into(),
+        }
+    }
+
+    /// Jobs are looked up where their intent put them; elsewhere they would be sent again.
+    pub fn agrees_with(&self, intended: &Target) -> Result<()> {
+        let ours = self.target();
+        if ours == *intended {
+            return Ok(());
+        }
+        Err(Error::usage(format!(
+            "the open intent loads into `{}` in `{}` by {}, this command into `{}` in `{}` by {}",
+            intended.table,
+            intended.location,
+            intended.write_disposition,
+            ours.table,
+            ours.location,
+            ours.write_disposition
+        ))
+        .hint("resume with the settings that the run was begun with, or start over with `--new-run`"))
+    }
 }
 
 /// How a load job ended.
@@ -50,7 +80,8 @@ pub async fn load(
         let intact = is_intact(bigquery, &partition, staged.rows, done.ended_ms).await?;
         if !intact {
             let message = format!("`{partition}` was changed after job `{job_id}` had ended");
-            return Ok(Outcome::Failed(JobFailure { reason: "superseded".into(), message, transient: true }));
+            let reason = "superseded".into();
+            return Ok(Outcome::Failed(JobFailure { reason, message, transient: true, found: true }));
         }
     }
     Ok(Outcome::Loaded(Loaded {
@@ -98,7 +129,7 @@ fn mismatch(partition: &TableId, job_id: &str, found: u64, expected: u64) -> Err
 /// `api2bq_<pipeline>_<table>_<partition>_g<generation>_<20 hex of the logical hash>`.
 ///
 /// The generation makes a failed id replaceable; the hash keeps different content apart.
-fn job_id(destination: &Destination, staged: &StagedPartition, generation: u32) -> String {
+pub fn job_id(destination: &Destination, staged: &StagedPartition, generation: u32) -> String {
     let table = &destination.table;
     // Job ids take letters, digits, `_` and `-`; project and dataset keep equal tables apart.
     let safe = |name: &str| -> String {
@@ -113,6 +144,6 @@ fn job_id(destination: &Destination, staged: &StagedPartition, generation: u32) 
         safe(&table.dataset),
         safe(&table.table),
         staged.partition,
-        &staged.logical_hash[..20]
+        staged.logical_hash.get(..20).unwrap_or(&staged.logical_hash)
     )
 }

@@ -2,13 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Kind, Result};
 use crate::partition::{Partition, Window};
 
 /// One numbered, create-only object of a window's chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
+    /// The run whose chain this is.
+    pub run: String,
     /// From 1, without gaps.
     pub number: u32,
+    /// Which process wrote it, counted from 1: one more than all before, when it first writes here.
+    pub epoch: u32,
     /// SHA-256 of the previous entry's bytes, empty in the first.
     pub previous: String,
     /// Random: two writers of the same number can tell whose entry was stored.
@@ -25,9 +30,92 @@ pub enum Event {
     /// The window's files are durable and their load jobs may start. The commit point.
     Intent(Manifest),
     /// The job of one partition failed for good; the next generation may load the same files.
-    Failed { partition: Partition, generation: u32, reason: String },
+    Failed { partition: Partition, generation: u32, job_id: String, reason: String },
     /// Every partition of the intent is in its table, and the rows were counted there.
     Loaded { partitions: Vec<Loaded> },
+    /// An attempt at the window ended here. For people: nothing is decided by it.
+    Stopped { reason: String },
+}
+
+impl Entry {
+    /// Reads an entry as it was stored. It says nothing of its place in a chain.
+    pub fn parse(bytes: &[u8]) -> Result<Entry> {
+        serde_json::from_slice(bytes)
+            .map_err(|e| Error::new(Kind::Damaged, "it is not readable").caused_by(e))
+    }
+
+    /// The bytes to store.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec_pretty(self)
+            .map_err(|e| Error::failed("cannot write a journal entry").caused_by(e))
+    }
+
+    /// Checks that this is the entry of `run` that comes after `chain`, whose last one hashes to `previous`.
+    pub fn follows(&self, run: &str, chain: &[Entry], previous: &str) -> Result<()> {
+        let damaged = |why: &str| Err(Error::new(Kind::Damaged, why));
+        if self.run != run {
+            return Err(Error::new(
+                Kind::Fenced,
+                format!("it was written by run `{}`, not `{run}`", self.run),
+            ));
+        }
+        if usize::try_from(self.number).ok() != chain.len().checked_add(1) || self.previous != previous {
+            return damaged("it does not follow the entry before it");
+        }
+        if self.epoch < chain.last().map_or(1, |before| before.epoch) {
+            return damaged("its epoch is older than that of the entry before it");
+        }
+        let intended = chain.iter().any(|entry| matches!(entry.event, Event::Intent(_)));
+        match &self.event {
+            Event::Intent(_) if intended => damaged("it is a second intent"),
+            Event::Intent(manifest) if !manifest.adds_up() => damaged("its counts do not add up"),
+            Event::Failed { .. } | Event::Loaded { .. } if !intended => {
+                damaged("it tells of a load that nothing before it intends")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What the entries of a chain say together.
+#[derive(Debug, Clone, Default)]
+pub struct WindowState<'c> {
+    /// The files that were staged, and will be loaded.
+    pub manifest: Option<&'c Manifest>,
+    /// Set while nothing is known that undid it.
+    pub loaded: Option<&'c [Loaded]>,
+    /// Why the last attempt ended, unless it ended well.
+    pub stopped: Option<&'c str>,
+    /// The failed jobs, in order.
+    pub failures: Vec<(Partition, u32)>,
+}
+
+impl<'c> WindowState<'c> {
+    pub fn of(entries: &'c [Entry]) -> Self {
+        let mut state = WindowState::default();
+        for entry in entries {
+            state.stopped = None;
+            match &entry.event {
+                // The first one counts; a chain has no second.
+                Event::Intent(manifest) => state.manifest = state.manifest.or(Some(manifest)),
+                Event::Failed { partition, generation, reason, .. } => {
+                    state.failures.push((*partition, *generation));
+                    state.stopped = Some(reason);
+                    // What was loaded was found changed since; it has to be loaded again.
+                    state.loaded = None;
+                }
+                Event::Loaded { partitions } => state.loaded = Some(partitions),
+                Event::Stopped { reason } => state.stopped = Some(reason),
+            }
+        }
+        state
+    }
+
+    /// The generation of a partition's next job: ids of failed jobs are burnt.
+    pub fn generation(&self, of: Partition) -> u32 {
+        let failed = self.failures.iter().filter(|(partition, _)| *partition == of);
+        failed.map(|(_, generation)| generation.saturating_add(1)).max().unwrap_or(0)
+    }
 }
 
 /// Everything that loading needs to know of a window.
@@ -35,7 +123,28 @@ pub enum Event {
 pub struct Manifest {
     pub window: Window,
     pub counts: WindowCounts,
+    pub target: Target,
     pub partitions: Vec<StagedPartition>,
+}
+
+/// What the load jobs of a manifest will write to, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// `project.dataset.table`; each partition is `$YYYYMMDD` of it.
+    pub table: String,
+    pub location: String,
+    pub write_disposition: String,
+}
+
+impl Manifest {
+    /// Invariant 4, and every staged row in a file.
+    pub fn adds_up(&self) -> bool {
+        let sum = |rows: &mut dyn Iterator<Item = u64>| rows.map(u128::from).sum::<u128>();
+        let files = |staged: &StagedPartition| sum(&mut staged.files.iter().map(|file| file.rows));
+        self.counts.add_up()
+            && sum(&mut self.partitions.iter().map(|staged| staged.rows)) == u128::from(self.counts.staged)
+            && self.partitions.iter().all(|staged| files(staged) == u128::from(staged.rows))
+    }
 }
 
 /// `records = staged + duplicates + filtered + rejects`.
@@ -59,7 +168,8 @@ pub struct WindowCounts {
 
 impl WindowCounts {
     pub fn add_up(&self) -> bool {
-        self.records == self.staged + self.duplicates + self.filtered + self.rejects
+        let parts = [self.staged, self.duplicates, self.filtered, self.rejects];
+        u128::from(self.records) == parts.into_iter().map(u128::from).sum()
     }
 }
 
@@ -82,6 +192,8 @@ pub struct StagedPartition {
     pub rows: u64,
     /// Row count and sum of row hashes: the same rows in any order and layout give the same.
     pub logical_hash: String,
+    /// Id of the first load job, of generation 0. Later ones have another generation in it.
+    pub job_id: String,
     pub files: Vec<StagedFile>,
 }
 

@@ -1,5 +1,17 @@
 //! The main job: fetch, decode, transform, stage, load; window by window, several at once.
+//!
+//! A window's chain of journal entries decides what is left to do with it, and nothing else does:
+//!
+//! | the chain says | next |
+//! |---|---|
+//! | nothing | fetch, decode, transform, stage, then append the intent |
+//! | an intent | run its load jobs, under the generation after the last failed one; append `loaded` |
+//! | loaded | ask BigQuery whether it still is; if not, append `failed`, and load again |
+//!
+//! Whoever finds an intent drives it to its end, whoever wrote it. An append that finds another's
+//! entry in its place goes on from that one.
 
+mod assemble;
 mod reading;
 
 use std::path::PathBuf;
@@ -7,24 +19,26 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::StreamExt;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::bigquery::BigQuery;
 use crate::config::Pipeline;
+use crate::effects::{Door, Effects};
 use crate::error::{Error, Kind, Result};
 use crate::load::{self, Destination, Outcome};
-use crate::manifest::{Event, Loaded, Manifest, WindowCounts};
+use crate::manifest::{Event, Loaded, Manifest, StagedPartition, WindowCounts};
 use crate::partition::{Partition, Window};
-use crate::plan::{Plan, Until};
+use crate::plan::{Plan, Until, window_folder};
 use crate::receipt::{Receipt, WindowReceipt};
 use crate::retry::Policy;
 use crate::source::Source;
 use crate::stage::journal::{Appended, Chain};
-use crate::stage::{self, Store, WindowWriter};
+use crate::stage::{self, Store, WindowWriter, Written};
 use crate::telemetry::Progress;
 use crate::transform::Transform;
-use reading::Reading;
+use reading::{Reading, Records};
+
+pub use assemble::{Order, World, connect, destination, open_source, open_store};
 
 /// Everything a backfill works with.
 #[derive(Debug)]
@@ -40,21 +54,28 @@ pub struct Backfill {
     /// Where files are in the making.
     pub scratch: PathBuf,
     pub retry: Policy,
+    pub effects: Effects,
     pub progress: Progress,
+    /// Where rows go, also when this run only stages them.
+    pub destination: Destination,
     /// Only for [`Until::Load`].
-    pub warehouse: Option<(BigQuery, Destination)>,
+    pub bigquery: Option<BigQuery>,
 }
 
 impl Backfill {
     /// Runs every window to its end. Windows that fail are in the receipt; an `Err` stops the run.
     pub async fn run(self) -> Result<Receipt> {
         let started = Instant::now();
-        if self.until >= Until::Stage {
-            self.plan.record(&self.pipeline, &self.store).await?;
+        if self.until == Until::Load {
+            self.plan.refuse_to_abandon_another(&self.store).await?;
         }
-        if let Some((bigquery, destination)) = &self.warehouse {
-            bigquery.ensure_dataset(&destination.table.dataset).await?;
-            bigquery.ensure_staging_table(&destination.table, &destination.columns).await?;
+        if self.until >= Until::Stage {
+            self.plan.record(&self.store).await?;
+        }
+        if let Some(bigquery) = &self.bigquery {
+            let Destination { table, columns, .. } = &self.destination;
+            bigquery.ensure_dataset(&table.dataset).await?;
+            bigquery.ensure_staging_table(table, columns).await?;
         }
         let job = Arc::new(self);
         let mut waiting = job.plan.windows.clone().into_iter();
@@ -85,14 +106,13 @@ impl Backfill {
         }
         receipt.not_tried.extend(waiting);
         job.progress.clear();
-        receipt.finish(started.elapsed());
+        receipt.finish(started.elapsed(), job.effects.retries());
         Ok(receipt)
     }
 
-    /// One window to its end, from wherever an earlier attempt left it.
     async fn window(&self, window: Window) -> Result<WindowReceipt> {
         if self.until == Until::Decode {
-            let mut tries = self.retry.tries(window.to_string());
+            let mut tries = self.retry.tries(&self.effects, Door::Source, window.to_string());
             loop {
                 match self.count(window).await {
                     Ok(counts) => return Ok(WindowReceipt::decoded(window, counts)),
@@ -100,44 +120,62 @@ impl Backfill {
                 }
             }
         }
-        let folder = self.plan.window_folder(&self.pipeline, window);
-        let mut chain = Chain::read(&self.store, folder.clone()).await?;
-        let mut tries = self.retry.tries(window.to_string());
+        let folder = window_folder(&self.pipeline.name, &self.plan.run, window);
+        let mut chain = Chain::read(&self.store, &self.plan.run, folder.clone()).await?;
+        chain.make_durable().await?;
+        let done = self.drive(window, &folder, &mut chain).await;
+        if let Err(error) = &done
+            && matches!(error.kind(), Kind::Failed | Kind::Mismatch)
+        {
+            let reason = error.to_string();
+            // `status` tells it later. It is worth a try and no more: nothing is decided by it.
+            if chain.state().stopped != Some(&reason)
+                && let Err(unsaid) = chain.append(Event::Stopped { reason }).await
+            {
+                tracing::debug!(%window, error = %unsaid, "the reason is not in the journal");
+            }
+        }
+        done
+    }
+
+    /// One window to its end, from wherever an earlier attempt left it.
+    async fn drive(&self, window: Window, folder: &str, chain: &mut Chain) -> Result<WindowReceipt> {
+        let mut tries = self.retry.tries(&self.effects, Door::Source, window.to_string());
         let (mut fetched, mut resumed) = (false, true);
         loop {
-            let state = State::of(&chain);
-            let Some(manifest) = state.manifest else {
-                let manifest = match self.stage(window, &folder).await {
-                    Ok(manifest) => manifest,
-                    Err(error) => {
-                        tries.wait_or(error).await?;
-                        continue;
+            let state = chain.state();
+            let Some(manifest) = state.manifest.cloned() else {
+                match self.fetch_to_parquet(window, folder).await {
+                    Ok((manifest, written)) => {
+                        written.publish(&self.store).await?;
+                        let WindowCounts { records, staged, .. } = manifest.counts;
+                        // The commit point. If somebody else's intent is there, theirs is driven on.
+                        if let Appended::Ours = chain.append(Event::Intent(manifest)).await? {
+                            (fetched, resumed) = (true, false);
+                            tracing::info!(%window, records, staged, "window staged");
+                        }
                     }
-                };
-                // The commit point. If somebody else's entry is there, theirs is what will be loaded.
-                if let Appended::Ours = chain.append(Event::Intent(manifest)).await? {
-                    (fetched, resumed) = (true, false);
+                    Err(error) => tries.wait_or(error).await?,
                 }
                 continue;
             };
-            if self.warehouse.is_none() {
-                return Ok(WindowReceipt::new(&self.pipeline, manifest, &[], fetched, resumed));
-            }
+            let Some(bigquery) = &self.bigquery else {
+                return Ok(WindowReceipt::new(&self.pipeline, &manifest, &[], fetched, resumed));
+            };
             if let Some(loaded) = state.loaded {
-                if resumed && let Some(gone) = self.first_gone(manifest, loaded).await? {
-                    tracing::warn!(%window, partition = %gone.partition, "loaded earlier and changed since");
-                    let reason = "superseded: the partition was changed after it had been loaded".to_owned();
-                    let (partition, generation) = (gone.partition, gone.generation);
-                    chain.append(Event::Failed { partition, generation, reason }).await?;
-                    continue;
-                }
-                return Ok(WindowReceipt::new(&self.pipeline, manifest, loaded, fetched, resumed));
+                let gone = if resumed { self.first_gone(bigquery, &manifest, loaded).await? } else { None };
+                let Some(Loaded { partition, generation, job_id, .. }) = gone.cloned() else {
+                    return Ok(WindowReceipt::new(&self.pipeline, &manifest, loaded, fetched, resumed));
+                };
+                tracing::warn!(%window, %partition, "loaded earlier and changed since");
+                let reason = "superseded: the partition was changed after it had been loaded".to_owned();
+                chain.append(Event::Failed { partition, generation, job_id, reason }).await?;
+                continue;
             }
-            let manifest = manifest.clone();
             if !fetched {
-                self.check_staged(&manifest).await?;
+                self.prove_staged(window, folder, &manifest).await?;
             }
-            let loaded = self.load(&mut chain, &manifest).await?;
+            let loaded = self.load(bigquery, chain, &manifest).await?;
             // If somebody else wrote it first, the next look at the chain finds theirs.
             chain.append(Event::Loaded { partitions: loaded }).await?;
             if resumed {
@@ -147,14 +185,9 @@ impl Backfill {
         }
     }
 
-    /// Fetch, decode, transform, stage: one window's records become durable files.
-    async fn stage(&self, window: Window, folder: &str) -> Result<Manifest> {
-        let body = self.source.open(window).await?;
-        let bar = self.progress.window(&window.to_string(), body.records);
-        let (records, input) = mpsc::channel(4);
-        let mut decoding = JoinSet::new();
-        let reading = Reading::new(&self.pipeline, &self.source, window, &body)?;
-        decoding.spawn(reading.decode(body, records, bar));
+    /// Fetch, decode, transform: one window's records become Parquet files, still to be published.
+    async fn fetch_to_parquet(&self, window: Window, folder: &str) -> Result<(Manifest, Written)> {
+        let Records { input, mut decoding } = self.fetch(window).await?;
         let (mut rows_out, tally) = self.transform.run(input).await?;
         let options = stage::Options {
             file_bytes_max: self.pipeline.stage.file_mib_max << 20,
@@ -186,92 +219,127 @@ impl Backfill {
             (Some(Ok(Ok(decoded))), Ok(())) => decoded,
             (Some(Err(_)) | None, Ok(())) => return Err(Error::failed("the decoder died")),
         };
-        let counts = self.account(window, decoded.counts, rows, tally.duplicates())?;
-        let partitions = writer.publish(&self.store, folder).await?;
+        let counts = decoded.account(window, rows, tally.duplicates(), self.pipeline.allow_filter)?;
+        let finish = async { writer.finish(&self.store, folder) };
+        let mut written = self.effects.pass(Door::Files, || format!("finish {window}"), finish).await?;
+        for staged in &mut written.partitions {
+            staged.job_id = load::job_id(&self.destination, staged, 0);
+        }
         if !decoded.rejects.is_empty() {
             let name = format!("{}/rejects/{}/{}", self.pipeline.name, self.plan.run, window.key());
             stage::rejects::write(&self.store, &name, window, &decoded.rejects).await?;
         }
-        let staged: u64 = partitions.iter().map(|p| p.rows).sum();
-        tracing::info!(%window, records = counts.records, staged, "window staged");
-        Ok(Manifest { window, counts, partitions })
+        let target = self.destination.target();
+        Ok((Manifest { window, counts, target, partitions: written.partitions.clone() }, written))
+    }
+
+    /// Proves that what an intent names is there as it was staged, before a job reads it. Files
+    /// that are not are fetched again, and put back if they come out as the very same bytes.
+    async fn prove_staged(&self, window: Window, folder: &str, manifest: &Manifest) -> Result<()> {
+        self.destination.agrees_with(&manifest.target)?;
+        let Some(url) = self.first_damaged(manifest).await? else { return Ok(()) };
+        tracing::warn!(%window, file = url, "staged file is not as it was staged; fetching the window again");
+        let mut tries = self.retry.tries(&self.effects, Door::Source, window.to_string());
+        let (again, written) = loop {
+            match self.fetch_to_parquet(window, folder).await {
+                Ok(again) => break again,
+                Err(error) => tries.wait_or(error).await?,
+            }
+        };
+        if again.partitions != manifest.partitions {
+            return Err(Error::new(Kind::Damaged, format!("staged file `{url}` is not as it was staged"))
+                .hint("the source has other records now; `--new-run` stages and loads them instead"));
+        }
+        written.restore(&self.store).await
+    }
+
+    async fn first_damaged<'m>(&self, manifest: &'m Manifest) -> Result<Option<&'m str>> {
+        for file in manifest.partitions.iter().flat_map(|partition| &partition.files) {
+            let outside = || Error::new(Kind::Damaged, format!("`{}` is not in this staging area", file.url));
+            let name = self.store.name_of(&file.url).ok_or_else(outside)?;
+            if !self.store.holds(name, file.bytes, &file.sha256).await? {
+                return Ok(Some(&file.url));
+            }
+        }
+        Ok(None)
     }
 
     /// The first partition of a loaded window that is not as it was loaded. Days without records
     /// have nothing to lose; what came into them since is taken out on the way.
-    async fn first_gone<'l>(&self, manifest: &Manifest, loaded: &'l [Loaded]) -> Result<Option<&'l Loaded>> {
-        let (bigquery, destination) = self.warehouse.as_ref().expect("only called with a warehouse");
+    async fn first_gone<'l>(
+        &self,
+        bigquery: &BigQuery,
+        manifest: &Manifest,
+        loaded: &'l [Loaded],
+    ) -> Result<Option<&'l Loaded>> {
         for partition in loaded {
-            if !load::is_still_there(bigquery, destination, partition).await? {
+            if !load::is_still_there(bigquery, &self.destination, partition).await? {
                 return Ok(Some(partition));
             }
         }
-        self.clear_days_without_records(manifest).await?;
+        self.clear_days_without_records(bigquery, manifest).await?;
         Ok(None)
     }
 
     /// Replaces the days of a window for which there are no rows by nothing.
-    async fn clear_days_without_records(&self, manifest: &Manifest) -> Result<()> {
-        let (bigquery, destination) = self.warehouse.as_ref().expect("only called with a warehouse");
+    async fn clear_days_without_records(&self, bigquery: &BigQuery, manifest: &Manifest) -> Result<()> {
         let (first, last) = manifest.window.days();
         for day in first..=last {
             let partition = Partition::of_day(self.pipeline.epoch, day)?;
             if !manifest.partitions.iter().any(|staged| staged.partition == partition) {
-                load::clear(bigquery, destination, partition).await?;
+                load::clear(bigquery, &self.destination, partition).await?;
             }
         }
         Ok(())
     }
 
-    /// Proves that files of an earlier run are what was staged, before a job reads them.
-    async fn check_staged(&self, manifest: &Manifest) -> Result<()> {
-        for file in manifest.partitions.iter().flat_map(|partition| &partition.files) {
-            self.store.check(&file.url, file.bytes, &file.sha256).await?;
-        }
-        Ok(())
-    }
-
-    /// The load jobs of one intent. Failures go into the chain, and the next generation is tried.
-    async fn load(&self, chain: &mut Chain, manifest: &Manifest) -> Result<Vec<Loaded>> {
-        let (bigquery, destination) = self.warehouse.as_ref().expect("only called with a warehouse");
-        self.clear_days_without_records(manifest).await?;
+    /// The load jobs of one intent.
+    async fn load(&self, bigquery: &BigQuery, chain: &mut Chain, manifest: &Manifest) -> Result<Vec<Loaded>> {
+        self.clear_days_without_records(bigquery, manifest).await?;
         let mut loaded = Vec::with_capacity(manifest.partitions.len());
         for staged in &manifest.partitions {
-            let mut tries = 0;
-            loop {
-                let generation = State::of(chain).failures(staged.partition);
-                let failure = match load::load(bigquery, destination, staged, generation).await? {
-                    Outcome::Loaded(done) => {
-                        let rows = done.output_rows;
-                        tracing::info!(partition = %staged.partition, rows, job_id = done.job_id, "partition loaded");
-                        loaded.push(done);
-                        break;
-                    }
-                    Outcome::Failed(failure) => failure,
-                };
-                tries += 1;
-                let reason = format!("{}: {}", failure.reason, failure.message);
-                chain
-                    .append(Event::Failed { partition: staged.partition, generation, reason: reason.clone() })
-                    .await?;
-                if !failure.transient || tries >= self.retry.attempts {
-                    return Err(Error::failed(format!("load job of partition `{}` failed: {reason}", staged.partition))
-                        .hint("nothing was changed in the table; the same command tries again with the staged files"));
-                }
-                tracing::warn!(partition = %staged.partition, generation, reason, "load job failed, trying the next generation");
-            }
+            loaded.push(self.load_partition(bigquery, chain, staged).await?);
         }
         Ok(loaded)
     }
 
+    /// One partition's load job to its end. A failed one goes into the chain, and the next
+    /// generation is tried if another try can help.
+    async fn load_partition(
+        &self,
+        bigquery: &BigQuery,
+        chain: &mut Chain,
+        staged: &StagedPartition,
+    ) -> Result<Loaded> {
+        let partition = staged.partition;
+        let mut tries = self.retry.tries(&self.effects, Door::BigQuery, format!("partition `{partition}`"));
+        loop {
+            let generation = chain.state().generation(partition);
+            let failure = match load::load(bigquery, &self.destination, staged, generation).await? {
+                Outcome::Loaded(done) => {
+                    tracing::info!(%partition, rows = done.output_rows, job_id = done.job_id, "partition loaded");
+                    return Ok(done);
+                }
+                Outcome::Failed(failure) => failure,
+            };
+            let job_id = load::job_id(&self.destination, staged, generation);
+            let reason = format!("{}: {}", failure.reason, failure.message);
+            let error = Error::failed(format!(
+                "load job `{job_id}` of partition `{partition}` failed: {reason}"
+            ))
+            .hint("nothing was changed in the table; the same command tries again with the staged files");
+            chain.append(Event::Failed { partition, generation, job_id, reason }).await?;
+            if failure.found {
+                // An old failure says nothing about a new try.
+                continue;
+            }
+            tries.wait_or(if failure.transient { error.retryable() } else { error }).await?;
+        }
+    }
+
     /// Fetches and decodes one window, keeping nothing.
     async fn count(&self, window: Window) -> Result<WindowCounts> {
-        let body = self.source.open(window).await?;
-        let bar = self.progress.window(&window.to_string(), body.records);
-        let (records, mut input) = mpsc::channel(4);
-        let mut decoding = JoinSet::new();
-        let reading = Reading::new(&self.pipeline, &self.source, window, &body)?;
-        decoding.spawn(reading.decode(body, records, bar));
+        let Records { mut input, mut decoding } = self.fetch(window).await?;
         while input.recv().await.is_some() {}
         match decoding.join_next().await {
             Some(Ok(decoded)) => Ok(decoded?.counts),
@@ -279,64 +347,11 @@ impl Backfill {
         }
     }
 
-    /// Adds up the window; records that went missing or came from nowhere end the run.
-    fn account(
-        &self,
-        window: Window,
-        decoded: WindowCounts,
-        staged: u64,
-        duplicates: Option<u64>,
-    ) -> Result<WindowCounts> {
-        let rows = decoded.records - decoded.rejects;
-        // SQL that removes duplicates in a way of its own cannot be told from SQL that drops rows.
-        let duplicates = duplicates.unwrap_or(0);
-        let filtered = match self.pipeline.allow_filter {
-            true => rows.saturating_sub(staged + duplicates),
-            false => 0,
-        };
-        let counts = WindowCounts { staged, duplicates, filtered, ..decoded };
-        if counts.add_up() {
-            return Ok(counts);
-        }
-        let WindowCounts { records, rejects, .. } = counts;
-        Err(Error::new(
-            Kind::Mismatch,
-            format!(
-                "{window}: {records} records are not {staged} staged + {duplicates} duplicates + {rejects} rejects"
-            ),
-        )
-        .hint(
-            "duplicates are counted where `stage.sql` removes them by QUALIFY ROW_NUMBER() = 1; if it leaves \
-             out rows on purpose, set `transform.allow_filter = true`",
-        ))
-    }
-}
-
-/// What a chain says of its window.
-struct State<'a> {
-    manifest: Option<&'a Manifest>,
-    loaded: Option<&'a [Loaded]>,
-    chain: &'a Chain,
-}
-
-impl<'a> State<'a> {
-    fn of(chain: &'a Chain) -> Self {
-        let mut state = State { manifest: None, loaded: None, chain };
-        for entry in chain.entries() {
-            match &entry.event {
-                Event::Intent(manifest) => state.manifest = state.manifest.or(Some(manifest)),
-                Event::Loaded { partitions } => state.loaded = Some(partitions),
-                // What was loaded was found changed since; it has to be loaded again.
-                Event::Failed { .. } => state.loaded = None,
-            }
-        }
-        state
-    }
-
-    /// How many jobs of a partition have failed: the generation of the next.
-    fn failures(&self, of: Partition) -> u32 {
-        let failed = |event: &Event| matches!(event, Event::Failed { partition, .. } if *partition == of);
-        let count = self.chain.entries().iter().filter(|entry| failed(&entry.event)).count();
-        u32::try_from(count).unwrap_or(u32::MAX)
+    /// Asks the source for a window, and starts to decode what comes.
+    async fn fetch(&self, window: Window) -> Result<Records> {
+        let body = self.source.open(window).await?;
+        let bar = self.progress.window(&window.to_string(), body.records);
+        let reading = Reading::new(&self.pipeline, &self.source, window, &body)?;
+        Ok(reading.start(body, bar))
     }
 }

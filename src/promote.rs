@@ -80,7 +80,7 @@ pub async fn promote(
             }
             Ok(done) => break (job_id, done),
             // A failed id is burnt: what failed is tried again under the next.
-            Err(failure) if failure.transient && generation < GENERATIONS_MAX => {
+            Err(failure) if (failure.transient || failure.found) && generation < GENERATIONS_MAX => {
                 tracing::warn!(job_id, reason = failure.reason, "promote failed, trying the next generation");
                 generation += 1;
             }

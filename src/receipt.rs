@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::ser::SerializeStruct;
 
 use crate::config::Pipeline;
+use crate::effects::Retries;
 use crate::error::{Error, Kind, Result};
 use crate::manifest::{Loaded, Manifest, WindowCounts};
 use crate::partition::{Partition, Window};
@@ -35,6 +36,8 @@ pub struct Receipt {
     pub rows_per_second: f64,
     pub bytes_per_second: f64,
     pub peak_rss_bytes: Option<u64>,
+    /// Repeats after errors that may have been weather.
+    pub retries: Retries,
 }
 
 #[derive(Debug, Serialize)]
@@ -106,10 +109,12 @@ impl Receipt {
             rows_per_second: 0.0,
             bytes_per_second: 0.0,
             peak_rss_bytes: None,
+            retries: Retries::default(),
         }
     }
 
-    pub(crate) fn finish(&mut self, elapsed: Duration) {
+    pub(crate) fn finish(&mut self, elapsed: Duration, retries: Retries) {
+        self.retries = retries;
         self.windows.sort_by_key(|w| w.window);
         self.failed.sort_by_key(|(window, _)| *window);
         let (mut fresh_records, mut fresh_bytes) = (0, 0);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::clock::Clock;
+use crate::effects::{Door, Effects};
 use crate::error::{Error, Result};
 
 /// Waits as Google's SLA asks: the first at least 1 s, doubling to 32 s, with jitter.
@@ -14,6 +14,8 @@ pub struct Policy {
     pub wait_max: Duration,
     /// The longest `Retry-After` that is waited for; a longer one ends the attempts.
     pub retry_after_max: Duration,
+    /// Repeats of the whole run, after which every error is final.
+    pub retries_max: u64,
 }
 
 impl Default for Policy {
@@ -23,6 +25,7 @@ impl Default for Policy {
             first_wait: Duration::from_secs(1),
             wait_max: Duration::from_secs(32),
             retry_after_max: Duration::from_secs(300),
+            retries_max: 1000,
         }
     }
 }
@@ -42,8 +45,8 @@ impl Policy {
     }
 
     /// Starts counting the attempts at `what`.
-    pub fn tries(&self, what: impl Into<String>) -> Tries {
-        Tries { policy: *self, what: what.into(), attempt: 1 }
+    pub fn tries(&self, effects: &Effects, door: Door, what: impl Into<String>) -> Tries {
+        Tries { policy: *self, effects: effects.clone(), door, what: what.into(), attempt: 1 }
     }
 }
 
@@ -54,6 +57,8 @@ impl Policy {
 #[derive(Debug)]
 pub struct Tries {
     policy: Policy,
+    effects: Effects,
+    door: Door,
     what: String,
     attempt: u32,
 }
@@ -69,10 +74,16 @@ impl Tries {
                 error
             });
         };
+        let retries_max = self.policy.retries_max;
+        if self.effects.retries().total() >= retries_max {
+            return Err(error.context(format!("after {retries_max} retries in this run, its budget")));
+        }
+        let retries = self.effects.count_retry(self.door);
         self.attempt += 1;
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        tracing::warn!(what = self.what, attempt = self.attempt, wait_ms, %error, "trying again");
-        Clock.sleep(wait).await;
+        let (what, attempt) = (&self.what, self.attempt);
+        tracing::warn!(what, attempt, retries, wait_ms, %error, "trying again");
+        self.effects.sleep(wait).await;
         Ok(())
     }
 }
@@ -120,15 +131,30 @@ mod tests {
 
     #[tokio::test]
     async fn attempts_are_counted_and_end_with_the_error() {
-        let quick = Policy { first_wait: Duration::from_millis(1), ..Policy::default() };
-        let mut tries = quick.tries("test");
+        let effects = Effects::pretending(0);
+        let reset = || Error::failed("reset").retryable();
+        let mut tries = Policy::default().tries(&effects, Door::Store, "test");
         for _ in 0..5 {
+            tries.wait_or(reset()).await.expect("another attempt");
+        }
+        let last = tries.wait_or(reset()).await.expect_err("the sixth is the last");
+        assert_eq!(last.to_string(), "after 6 attempts: reset");
+        assert_eq!(effects.retries().store, 5);
+        assert!((31_000..=46_500).contains(&effects.clock.unix_millis()), "1 + 2 + 4 + 8 + 16 s and jitter");
+        let mut tries = Policy::default().tries(&effects, Door::Store, "test");
+        assert!(tries.wait_or(Error::failed("404")).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn the_whole_run_has_a_budget_of_repeats() {
+        let effects = Effects::pretending(0);
+        let policy = Policy { retries_max: 2, ..Policy::default() };
+        for _ in 0..2 {
+            let mut tries = policy.tries(&effects, Door::Source, "window");
             tries.wait_or(Error::failed("reset").retryable()).await.expect("another attempt");
         }
-        let last =
-            tries.wait_or(Error::failed("reset").retryable()).await.expect_err("the sixth is the last");
-        assert_eq!(last.to_string(), "after 6 attempts: reset");
-        let mut tries = quick.tries("test");
-        assert!(tries.wait_or(Error::failed("404")).await.is_err());
+        let mut tries = policy.tries(&effects, Door::BigQuery, "table");
+        let spent = tries.wait_or(Error::failed("503").retryable()).await.expect_err("the budget is spent");
+        assert_eq!(spent.to_string(), "after 2 retries in this run, its budget: 503");
     }
 }

@@ -16,7 +16,6 @@ use serde_json::Value;
 
 use super::BigQuery;
 use super::tables::{TableId, table_schema};
-use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::schema::Columns;
 
@@ -58,9 +57,10 @@ pub struct Done {
 pub struct JobFailure {
     pub reason: String,
     pub message: String,
-    /// The same content may succeed under a new id: the service had a bad moment, or the failure
-    /// is an old one that this call only found.
+    /// The same content may succeed under a new id: the service had a bad moment.
     pub transient: bool,
+    /// The failure is an old one: the job was there before this call.
+    pub found: bool,
 }
 
 pub type JobResult = Result<Done, JobFailure>;
@@ -120,17 +120,38 @@ impl BigQuery {
             .map_err(|e| Error::failed("cannot write a job document").caused_by(e))?;
         let what = format!("job `{id}`");
         // Every answer but a plain refusal leads to the same question: is the job there? A lost
-        // answer may mean it is, and a 409 says so without saying how it ended.
-        let mut tries = self.options.retry.tries(&what);
-        let inserted = loop {
-            match self.insert_or_find(id, &what, &document).await {
-                Ok(inserted) => break inserted,
-                Err(error) => tries.wait_or(error).await?,
+        // answer may mean it is, a 409 says so without saying how it ended, and one that cannot be
+        // found later has to be sent again, under the same id.
+        let mut tries = self.tries(&what);
+        let mut adopted = false;
+        let job = 'sent: loop {
+            let mut job = match self.insert_or_find(id, &what, &document).await {
+                Ok(Ok((job, found))) => {
+                    adopted |= found;
+                    job
+                }
+                Ok(Err(failure)) => return Ok(Err(failure)),
+                Err(error) => {
+                    tries.wait_or(error).await?;
+                    continue;
+                }
+            };
+            let mut wait = Duration::from_millis(20);
+            loop {
+                if job["status"]["state"] == "DONE" {
+                    break 'sent job;
+                }
+                self.options.effects.sleep(wait).await;
+                wait = (wait * 2).min(self.options.poll_max);
+                match self.get_job(id, &what).await? {
+                    Some(looked_up) => job = looked_up,
+                    None => {
+                        let vanished = Error::failed(format!("{what} was there and cannot be found"));
+                        tries.wait_or(vanished.retryable()).await?;
+                        continue 'sent;
+                    }
+                }
             }
-        };
-        let (mut job, adopted) = match inserted {
-            Ok(found) => found,
-            Err(failure) => return Ok(Err(failure)),
         };
         if adopted {
             let part =
@@ -140,19 +161,9 @@ impl BigQuery {
                     .hint("another program uses this id; start over with `--new-run`"));
             }
         }
-        let mut wait = Duration::from_millis(20);
-        while job["status"]["state"] != "DONE" {
-            Clock.sleep(wait).await;
-            wait = (wait * 2).min(self.options.poll_max);
-            job = match self.get_job(id, &what).await? {
-                Some(job) => job,
-                None => return Err(Error::failed(format!("{what} vanished while it ran")).retryable()),
-            };
-        }
-        let ended = ended(&job);
-        Ok(match ended {
+        Ok(match ended(&job) {
             Ok(done) => Ok(Done { adopted, ..done }),
-            Err(failure) => Err(JobFailure { transient: failure.transient || adopted, ..failure }),
+            Err(failure) => Err(JobFailure { found: adopted, ..failure }),
         })
     }
 
@@ -172,7 +183,7 @@ impl BigQuery {
             if refusal.status == 400 || refusal.status == 404 {
                 // The request itself is refused: no job was made, and none will be by sending it again.
                 let JobRefused { reason, message } = JobRefused::from(&refusal);
-                return Ok(Err(JobFailure { reason, message, transient: false }));
+                return Ok(Err(JobFailure { reason, message, transient: false, found: false }));
             }
             return Err(refusal.into_error(what));
         }
@@ -224,7 +235,7 @@ fn ended(job: &Value) -> JobResult {
                 | "jobRateLimitExceeded"
                 | "tableUnavailable"
         );
-        return Err(JobFailure { reason, message: text("message"), transient });
+        return Err(JobFailure { reason, message: text("message"), transient, found: false });
     }
     let statistics = &job["statistics"];
     let number = |value: &Value| value.as_str().and_then(|n| n.parse().ok()).unwrap_or(0);

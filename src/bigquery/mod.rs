@@ -17,9 +17,10 @@ use gcp_bigquery_client::Client;
 use gcp_bigquery_client::auth::Authenticator;
 use gcp_bigquery_client::client_builder::ClientBuilder;
 
+use crate::effects::{Door, Effects};
 use crate::error::{Error, Result};
 use crate::location::emulator_url;
-use crate::retry::Policy;
+use crate::retry::{Policy, Tries};
 
 pub use jobs::{Done, JobFailure, JobResult, LoadJob, QueryJob};
 pub use rows::{Cell, Rows};
@@ -37,6 +38,7 @@ pub struct Options {
     pub location: String,
     pub poll_max: Duration,
     pub retry: Policy,
+    pub effects: Effects,
     /// Base URL instead of BIGQUERY_EMULATOR_HOST or Google's own; for servers in this process.
     pub emulator: Option<String>,
 }
@@ -97,5 +99,10 @@ impl BigQuery {
 
     pub fn project(&self) -> &str {
         &self.options.project
+    }
+
+    /// Starts counting the attempts at `what`.
+    fn tries(&self, what: &str) -> Tries {
+        self.options.retry.tries(&self.options.effects, Door::BigQuery, what)
     }
 }

@@ -16,6 +16,7 @@ use url::Url;
 
 use super::BigQuery;
 use super::wire::{Refusal, refusal};
+use crate::effects::Door;
 use crate::error::{Error, Result};
 use crate::partition::Partition;
 use crate::schema::{ColumnType, Columns, Mode};
@@ -96,14 +97,14 @@ impl BigQuery {
     pub async fn ensure_dataset(&self, dataset: &str) -> Result<()> {
         let project = self.project();
         let what = format!("dataset `{project}.{dataset}`");
-        let got = self.crate_call(&what, || self.client.dataset().get(project, dataset)).await?;
+        let got = self.crate_call("get", &what, || self.client.dataset().get(project, dataset)).await?;
         match got {
             Ok(_) => return Ok(()),
             Err(refusal) if refusal.status == 404 => {}
             Err(refusal) => return Err(refusal.into_error(&what)),
         }
         let document = || Dataset::new(project, dataset).location(&self.options.location);
-        let created = self.crate_call(&what, || self.client.dataset().create(document())).await?;
+        let created = self.crate_call("create", &what, || self.client.dataset().create(document())).await?;
         match created {
             // 409: somebody else, or our own call whose answer was lost.
             Err(refusal) if refusal.status != 409 => Err(refusal.into_error(&what)),
@@ -127,7 +128,7 @@ impl BigQuery {
                 .time_partitioning(TimePartitioning::per_day())
                 .require_partition_filter(true)
         };
-        let created = self.crate_call(&what, || self.client.table().create(document())).await?;
+        let created = self.crate_call("create", &what, || self.client.table().create(document())).await?;
         match created {
             Ok(_) => {
                 tracing::info!(table = %id, "table created");
@@ -142,18 +143,27 @@ impl BigQuery {
     }
 
     /// A call through the crate, repeated on weather.
-    async fn crate_call<T, F>(&self, what: &str, call: impl Fn() -> F) -> Result<Result<T, Refusal>>
+    async fn crate_call<T, F>(
+        &self,
+        verb: &str,
+        what: &str,
+        call: impl Fn() -> F,
+    ) -> Result<Result<T, Refusal>>
     where
         F: Future<Output = Result<T, BQError>> + Send,
     {
-        let mut tries = self.options.retry.tries(what);
+        let mut tries = self.tries(what);
         loop {
-            match call().await {
-                Ok(value) => return Ok(Ok(value)),
-                Err(error) => match refusal(error)? {
+            // The crate's answer travels through the door whole: it may be a refusal.
+            let answer = async { Ok(call().await) };
+            let name = || format!("{verb} {what}");
+            match self.options.effects.pass(Door::BigQuery, name, answer).await {
+                Ok(Ok(value)) => return Ok(Ok(value)),
+                Ok(Err(error)) => match refusal(error)? {
                     refusal if refusal.is_retryable() => tries.wait_or(refusal.into_error(what)).await?,
                     refusal => return Ok(Err(refusal)),
                 },
+                Err(lost) => tries.wait_or(lost).await?,
             }
         }
     }

@@ -8,7 +8,7 @@ use reqwest::header::RETRY_AFTER;
 use serde_json::Value;
 
 use super::{BigQuery, auth};
-use crate::clock::Clock;
+use crate::effects::Door;
 use crate::error::{Error, Result};
 use crate::retry::parse_retry_after;
 
@@ -66,6 +66,26 @@ impl BigQuery {
         query: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Result<Value, Refusal>> {
+        let name = || format!("{method} {path}");
+        let answer = self.send(method.clone(), path, query, body);
+        match self.options.effects.pass(Door::BigQuery, name, answer).await {
+            Err(lost) if lost.is_retryable() => Ok(Err(Refusal {
+                status: 0,
+                reason: String::new(),
+                message: lost.to_string(),
+                retry_after: None,
+            })),
+            answer => answer,
+        }
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Result<Value, Refusal>> {
         let token = self.credentials.access_token().await.map_err(|e| auth::no_token(&e))?;
         let mut request = self.http.request(method, format!("{}/{path}", self.base)).bearer_auth(token);
         if !query.is_empty() {
@@ -80,7 +100,8 @@ impl BigQuery {
         };
         let status = response.status();
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok());
-        let retry_after = retry_after.and_then(|v| parse_retry_after(v, Clock.unix_millis() / 1000));
+        let retry_after =
+            retry_after.and_then(|v| parse_retry_after(v, self.options.effects.clock.unix_millis() / 1000));
         let bytes = match response.bytes().await {
             Ok(bytes) => bytes,
             Err(error) => return Ok(Err(self.no_answer(error))),
@@ -116,7 +137,7 @@ impl BigQuery {
         query: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Result<Value, Refusal>> {
-        let mut tries = self.options.retry.tries(what);
+        let mut tries = self.tries(what);
         loop {
             match self.call(method.clone(), path, query, body).await? {
                 Err(refusal) if refusal.is_retryable() => tries.wait_or(refusal.into_error(what)).await?,

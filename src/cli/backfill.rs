@@ -2,26 +2,18 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use clap::ValueEnum;
 
 use super::{Global, output};
-use crate::bigquery::{BigQuery, TableId};
 use crate::config::{Pipeline, is_secret};
-use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
-use crate::load::Destination;
 use crate::location::redacted;
 use crate::partition::{Bound, SECONDS_PER_DAY, range};
-use crate::pipeline::Backfill;
-use crate::plan::{Plan, Until};
+use crate::pipeline::{Backfill, Order, World};
+use crate::plan::Until;
 use crate::receipt::Receipt;
-use crate::retry::Policy;
-use crate::source::{self, Headers, Source, Timeouts};
-use crate::stage::Store;
-use crate::telemetry::{Progress, Show, say};
-use crate::transform::Transform;
+use crate::telemetry::say;
 
 /// Load a range of days into day partitions; the same command again resumes
 #[derive(Debug, clap::Args)]
@@ -101,8 +93,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
         return show_settings(&pipeline);
     }
     let order = Order {
-        from,
-        to,
+        range: range(from, to, pipeline.epoch)?,
         window_seconds: args.window,
         jobs: usize::from(args.jobs),
         until: args.until.into(),
@@ -112,7 +103,8 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
     if let Some(path) = args.summary_json.as_deref().filter(|path| *path != Path::new("-")) {
         write_summary(path, "")?;
     }
-    let receipt = backfill(pipeline, &order, None, global.show()).await?;
+    let world = World { show: global.show(), ..World::default() };
+    let receipt = Backfill::assemble(pipeline, &order, world).await?.run().await?;
     let text = output::receipt(&receipt);
     match args.summary_json.as_deref() {
         Some(path) if path == Path::new("-") => {
@@ -131,102 +123,6 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
         }
     }
     receipt.verdict(args.max_rejects, &resume_command())
-}
-
-/// A backfill as the command line orders it.
-pub(super) struct Order {
-    pub(super) from: Bound,
-    pub(super) to: Bound,
-    pub(super) window_seconds: i64,
-    pub(super) jobs: usize,
-    pub(super) until: Until,
-    pub(super) salt: String,
-}
-
-/// Puts the stages together and runs them.
-pub(super) async fn backfill(
-    pipeline: Pipeline,
-    order: &Order,
-    emulator: Option<String>,
-    show: Show,
-) -> Result<Receipt> {
-    let range = range(order.from, order.to, pipeline.epoch)?;
-    let settings = &pipeline.source;
-    let source = Source::new(source::Options {
-        url: settings.url.clone(),
-        query: query(&pipeline),
-        headers: Headers(pipeline.headers()?),
-        gzip: pipeline.gzip,
-        count_header: Some(settings.count_header.clone()).filter(|name| !name.is_empty()),
-        timeouts: Timeouts {
-            connect: Duration::from_secs(settings.connect_timeout_seconds),
-            headers: Duration::from_secs(settings.headers_timeout_seconds),
-            idle: Duration::from_secs(settings.idle_timeout_seconds),
-        },
-    })?;
-    let plan = Plan::new(&pipeline, range, order.window_seconds, !source.has_windows(), &order.salt)?;
-    let store = Store::open(&pipeline.stage.url)?;
-    let scratch = scratch(&pipeline, &store);
-    // Here, so that two runs that start at once do not meet in it.
-    std::fs::create_dir_all(&scratch)
-        .map_err(|e| Error::failed(format!("cannot create `{}`", scratch.display())).caused_by(e))?;
-    let engine = Engine::new(engine::Options {
-        memory_bytes: pipeline.limits.memory_mib << 20,
-        spill_dir: Some(scratch.clone()),
-        batch_rows: pipeline.limits.batch_rows,
-        ..engine::Options::default()
-    })?;
-    let transform = Transform::new(&engine, &pipeline.stage_sql, &pipeline.columns).await?;
-    let warehouse = match order.until {
-        Until::Load => Some(connect(&pipeline, emulator).await?),
-        Until::Decode | Until::Stage => None,
-    };
-    let destination = |bigquery| {
-        let warehouse = &pipeline.warehouse;
-        let table = TableId::new(&warehouse.project, &warehouse.dataset, &warehouse.staging_table);
-        let columns = pipeline.columns.clone();
-        (bigquery, Destination { pipeline: pipeline.name.clone(), table, columns })
-    };
-    let warehouse = warehouse.map(destination);
-    let progress = Progress::new(show, plan.windows.len());
-    let retry = Policy { attempts: pipeline.limits.attempts, ..Policy::default() };
-    let until = order.until;
-    let jobs = order.jobs;
-    Backfill { pipeline, plan, until, jobs, source, transform, store, scratch, retry, progress, warehouse }
-        .run()
-        .await
-}
-
-/// A client for the pipeline's project.
-pub(super) async fn connect(pipeline: &Pipeline, emulator: Option<String>) -> Result<BigQuery> {
-    BigQuery::connect(crate::bigquery::Options {
-        project: pipeline.warehouse.project.clone(),
-        location: pipeline.warehouse.location.clone(),
-        poll_max: Duration::from_secs(pipeline.warehouse.poll_seconds_max.max(1)),
-        retry: Policy { attempts: pipeline.limits.attempts, ..Policy::default() },
-        emulator,
-    })
-    .await
-}
-
-fn query(pipeline: &Pipeline) -> Vec<(String, String)> {
-    // The flows API knows `xml` and `json`, and sends lines when asked for the latter.
-    let format = match pipeline.format {
-        None | Some(crate::schema::Format::Xml) => "xml",
-        Some(crate::schema::Format::Csv) => "csv",
-        Some(crate::schema::Format::Json | crate::schema::Format::Ndjson) => "json",
-    };
-    let value = |value: &toml::Value| value.as_str().unwrap_or_default().replace("{format}", format);
-    pipeline.source.query.iter().map(|(key, v)| (key.clone(), value(v))).collect()
-}
-
-/// Beside the stage where that is a folder: the same disk, so that files move by a link.
-fn scratch(pipeline: &Pipeline, store: &Store) -> PathBuf {
-    match (pipeline.limits.spill_dir.as_str(), store.folder()) {
-        ("", Some(folder)) => folder.join(".scratch"),
-        ("", None) => std::env::temp_dir(),
-        (dir, _) => PathBuf::from(dir),
-    }
 }
 
 fn show_settings(pipeline: &Pipeline) -> Result<()> {

@@ -3,14 +3,15 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use super::backfill::{Order, backfill, connect};
 use super::{Global, output, promote};
 use crate::config::Pipeline;
 use crate::demo::{self, Content, Flows};
+use crate::effects::Effects;
 use crate::emulator;
 use crate::engine::{self, Engine};
 use crate::error::Result;
-use crate::partition::{Bound, Partition, SECONDS_PER_DAY};
+use crate::partition::{Bound, Partition, SECONDS_PER_DAY, range};
+use crate::pipeline::{Backfill, Order, World, connect};
 use crate::plan::Until;
 use crate::telemetry::say;
 
@@ -60,18 +61,18 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
     ];
     let pipeline = Pipeline::resolve("flows", &settings)?;
     let order = Order {
-        from: Bound::Day(1),
-        to: Bound::Day(i64::from(args.days)),
+        range: range(Bound::Day(1), Bound::Day(i64::from(args.days)), pipeline.epoch)?,
         window_seconds: SECONDS_PER_DAY,
         jobs: 2,
         until: Until::Load,
         salt: String::new(),
     };
-    let receipt = backfill(pipeline.clone(), &order, Some(warehouse.url()), global.show()).await?;
+    let world = World { bigquery: Some(warehouse.url()), show: global.show(), ..World::default() };
+    let receipt = Backfill::assemble(pipeline.clone(), &order, world).await?.run().await?;
     output::print(&output::receipt(&receipt))?;
     receipt.verdict(0, "api2bq demo")?;
 
-    let bigquery = connect(&pipeline, Some(warehouse.url())).await?;
+    let bigquery = connect(&pipeline, Some(warehouse.url()), &Effects::default()).await?;
     // A larger demo in the same folder may have left later days; this one answers for its own.
     let last_day = Partition::of_day(pipeline.epoch, i64::from(args.days))?.date();
     say("promoting\n");

@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Global, LogFormat};
 use crate::bigquery::Rows;
+use crate::effects::Retries;
 use crate::error::{Error, Result};
 use crate::manifest::WindowCounts;
 use crate::plan::Until;
@@ -116,6 +117,10 @@ pub(super) fn receipt(receipt: &Receipt) -> String {
     }
     if totals.outside > 0 {
         text.push_str(&format!("{} records outside of the range passed over\n", count(totals.outside)));
+    }
+    if receipt.retries.total() > 0 {
+        let Retries { source, store, bigquery } = receipt.retries;
+        text.push_str(&format!("retries: {source} source, {store} staging area, {bigquery} BigQuery\n"));
     }
     let resumed = receipt.windows.iter().filter(|w| w.resumed).count();
     if resumed > 0 {

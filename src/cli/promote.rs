@@ -2,10 +2,11 @@
 
 use chrono::NaiveDate;
 
-use super::backfill::connect;
 use super::output;
 use crate::config::Pipeline;
+use crate::effects::Effects;
 use crate::error::{Error, Result};
+use crate::pipeline::connect;
 use crate::promote::{Promoted, promote};
 
 /// Rebuild production: the latest record per key of the last days of staging
@@ -42,7 +43,7 @@ enum Format {
 
 pub(super) async fn run(args: Args) -> Result<()> {
     let pipeline = Pipeline::resolve(&args.pipeline, &args.set)?;
-    let bigquery = connect(&pipeline, None).await?;
+    let bigquery = connect(&pipeline, None, &Effects::default()).await?;
     let days = args.days.unwrap_or(pipeline.promote_days);
     let promoted = promote(&pipeline, &bigquery, days, args.as_of).await?;
     match args.format {

@@ -4,12 +4,14 @@ mod builtin;
 mod layers;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use chrono::NaiveDate;
 use serde::Deserialize;
 use url::Url;
 
 use crate::error::{Error, Result};
+use crate::retry::Policy;
 use crate::schema::{Column, ColumnType, Columns, Format, Mode};
 
 pub use layers::{Origin, Shown, is_secret};
@@ -80,6 +82,23 @@ pub struct Limits {
     pub rejects_kept: usize,
     pub batch_rows: usize,
     pub attempts: u32,
+    pub retries_max: u64,
+    pub retry_first_wait_ms: u64,
+    pub retry_wait_seconds_max: u64,
+    pub retry_after_seconds_max: u64,
+}
+
+impl Limits {
+    /// How calls are repeated, the same at every door.
+    pub fn retry(&self) -> Policy {
+        Policy {
+            attempts: self.attempts,
+            first_wait: Duration::from_millis(self.retry_first_wait_ms),
+            wait_max: Duration::from_secs(self.retry_wait_seconds_max),
+            retry_after_max: Duration::from_secs(self.retry_after_seconds_max),
+            retries_max: self.retries_max,
+        }
+    }
 }
 
 /// The settings as they stand in the file, before they are checked.

@@ -6,6 +6,7 @@ use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 use futures::StreamExt;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::config::Pipeline;
 use crate::decode::{self, Decoder};
@@ -26,10 +27,47 @@ pub(super) struct Reading {
     has_windows: bool,
 }
 
+/// Record batches as they are decoded, and how it ended.
+pub(super) struct Records {
+    pub(super) input: mpsc::Receiver<Result<RecordBatch>>,
+    pub(super) decoding: JoinSet<Result<Decoded>>,
+}
+
 /// What a body held, once all of it was read.
 pub(super) struct Decoded {
     pub(super) counts: WindowCounts,
     pub(super) rejects: Vec<Reject>,
+}
+
+impl Decoded {
+    /// Adds up the window; records that went missing or came from nowhere end the run.
+    pub(super) fn account(
+        &self,
+        window: Window,
+        staged: u64,
+        duplicates: Option<u64>,
+        allow_filter: bool,
+    ) -> Result<WindowCounts> {
+        let rows = self.counts.records - self.counts.rejects;
+        // SQL that removes duplicates in a way of its own cannot be told from SQL that drops rows.
+        let duplicates = duplicates.unwrap_or(0);
+        let filtered = if allow_filter { rows.saturating_sub(staged + duplicates) } else { 0 };
+        let counts = WindowCounts { staged, duplicates, filtered, ..self.counts };
+        if counts.add_up() {
+            return Ok(counts);
+        }
+        let WindowCounts { records, rejects, .. } = counts;
+        Err(Error::new(
+            Kind::Mismatch,
+            format!(
+                "{window}: {records} records are not {staged} staged + {duplicates} duplicates + {rejects} rejects"
+            ),
+        )
+        .hint(
+            "duplicates are counted where `stage.sql` removes them by QUALIFY ROW_NUMBER() = 1; if it leaves \
+             out rows on purpose, set `transform.allow_filter = true`",
+        ))
+    }
 }
 
 impl Reading {
@@ -66,9 +104,17 @@ impl Reading {
         })
     }
 
+    /// Decodes in a task of its own, a few batches ahead of whoever takes them.
+    pub(super) fn start(self, body: Body, bar: WindowProgress) -> Records {
+        let (records, input) = mpsc::channel(4);
+        let mut decoding = JoinSet::new();
+        decoding.spawn(self.decode(body, records, bar));
+        Records { input, decoding }
+    }
+
     /// Decodes the body and sends its batches on. Ends with an error unless the transfer, the
     /// document and, where the source gives one, the record count all say that it was whole.
-    pub(super) async fn decode(
+    async fn decode(
         self,
         body: Body,
         records: mpsc::Sender<Result<RecordBatch>>,

@@ -13,7 +13,7 @@ use tokio_util::io::{ReaderStream, StreamReader};
 use url::Url;
 
 use super::{Body, Options};
-use crate::clock::Clock;
+use crate::effects::Clock;
 use crate::error::{Error, Result};
 use crate::location::redacted;
 use crate::retry::parse_retry_after;
@@ -31,6 +31,7 @@ pub(super) struct Http {
     client: reqwest::Client,
     timeouts: Timeouts,
     count_header: Option<String>,
+    clock: Clock,
 }
 
 impl Http {
@@ -59,7 +60,12 @@ impl Http {
         }
         let client =
             builder.build().map_err(|e| Error::failed("cannot set up the HTTP client").caused_by(e))?;
-        Ok(Http { client, timeouts: options.timeouts, count_header: options.count_header.clone() })
+        Ok(Http {
+            client,
+            timeouts: options.timeouts,
+            count_header: options.count_header.clone(),
+            clock: options.effects.clock.clone(),
+        })
     }
 
     pub(super) async fn get(&self, url: Url) -> Result<Body> {
@@ -76,7 +82,7 @@ impl Http {
         };
         let status = response.status();
         if status.as_u16() != 200 {
-            return Err(refused(&shown, response).await);
+            return Err(refused(&shown, response, &self.clock).await);
         }
         let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok());
         let encoding = header("content-encoding").filter(|name| *name != "identity");
@@ -169,10 +175,10 @@ fn broken(shown: &str, error: reqwest::Error) -> Error {
     Error::failed(format!("source `{shown}` broke off")).caused_by(error.without_url()).retryable()
 }
 
-async fn refused(shown: &str, response: reqwest::Response) -> Error {
+async fn refused(shown: &str, response: reqwest::Response, clock: &Clock) -> Error {
     let status = response.status();
     let wait = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok());
-    let wait = wait.and_then(|v| parse_retry_after(v, Clock.unix_millis() / 1000));
+    let wait = wait.and_then(|v| parse_retry_after(v, clock.unix_millis() / 1000));
     let body = start_of_body(response).await;
     let said = if body.is_empty() { String::new() } else { format!(": {body}") };
     let error = Error::failed(format!("source `{shown}` answered {status}{said}"));

@@ -6,9 +6,11 @@ mod http;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use url::Url;
 
+use crate::effects::{Door, Effects};
 use crate::error::{Error, Result};
 use crate::location::redacted;
 use crate::partition::Window;
@@ -28,6 +30,7 @@ pub struct Options {
     /// Response header that holds the number of records, when the source sends one.
     pub count_header: Option<String>,
     pub timeouts: Timeouts,
+    pub effects: Effects,
 }
 
 /// Request headers. Debug shows the names only.
@@ -103,16 +106,41 @@ impl Source {
     pub async fn open(&self, window: Window) -> Result<Body> {
         let mut url = Url::parse(&expand(&self.options.url, window))
             .map_err(|e| Error::usage("`source.url` is no URL for this window").caused_by(e))?;
-        match &self.transport {
-            Transport::Files => files::open(&url).await,
-            Transport::Http(http) => {
-                if !self.options.query.is_empty() {
-                    let query = self.options.query.iter().map(|(key, value)| (key, expand(value, window)));
-                    url.query_pairs_mut().extend_pairs(query);
+        let body = async {
+            match &self.transport {
+                Transport::Files => files::open(&url).await,
+                Transport::Http(http) => {
+                    if !self.options.query.is_empty() {
+                        let query =
+                            self.options.query.iter().map(|(key, value)| (key, expand(value, window)));
+                        url.query_pairs_mut().extend_pairs(query);
+                    }
+                    http.get(url).await
                 }
-                http.get(url).await
             }
+        };
+        let body = self.options.effects.pass(Door::Source, || format!("open {window}"), body).await?;
+        Ok(self.watched(body, window))
+    }
+
+    /// The same body; its chunks pass the door one by one, if somebody watches it.
+    fn watched(&self, body: Body, window: Window) -> Body {
+        if !self.options.effects.is_watched() {
+            return body;
         }
+        let stream = futures::stream::unfold(
+            Some((body.stream, self.options.effects.clone())),
+            move |left| async move {
+                let (mut stream, effects) = left?;
+                let chunk = async { stream.next().await.transpose() };
+                match effects.pass(Door::Source, || format!("read {window}"), chunk).await {
+                    Ok(None) => None,
+                    Ok(Some(bytes)) => Some((Ok(bytes), Some((stream, effects)))),
+                    Err(error) => Some((Err(error), None)),
+                }
+            },
+        );
+        Body { stream: stream.boxed(), ..body }
     }
 }
 

@@ -6,7 +6,7 @@ pub mod rejects;
 mod store;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};
@@ -20,7 +20,7 @@ use crate::manifest::{StagedFile, StagedPartition};
 use crate::partition::{Partition, Window};
 use crate::schema::DAY_COLUMN;
 
-pub use store::{Created, Store};
+pub use store::{Created, Listed, Store};
 
 /// How staged files are cut.
 #[derive(Debug, Clone, Copy)]
@@ -123,32 +123,59 @@ impl WindowWriter {
         self.days.get_mut(&day).expect("inserted above").write(rows)
     }
 
-    /// Publishes all files under `folder` of the store, create-only, and makes them durable.
-    pub async fn publish(self, store: &Store, folder: &str) -> Result<Vec<StagedPartition>> {
-        let mut staged = Vec::with_capacity(self.days.len());
+    /// Ends all files. They get their names in `folder` of the store, and are not there yet.
+    pub fn finish(self, store: &Store, folder: &str) -> Result<Written> {
+        let mut partitions = Vec::with_capacity(self.days.len());
+        let mut paths = Vec::new();
         for writer in self.days.into_values() {
             let written = writer.finish()?;
             let mut files = Vec::with_capacity(written.files.len());
-            for (part, file) in written.files.iter().enumerate() {
+            for (part, file) in written.files.into_iter().enumerate() {
                 // The same rows in another order are other bytes, and other bytes need another name.
                 let (hash, bytes) = (&written.logical_hash, &file.sha256[..8]);
                 let name = format!("{folder}/{}/{hash}-{bytes}-{part}.parquet", written.partition);
-                store.publish(&name, &file.path, file.bytes, &file.sha256).await?;
-                files.push(StagedFile {
-                    url: store.url_of(&name)?,
-                    rows: file.rows,
-                    bytes: file.bytes,
-                    sha256: file.sha256.clone(),
-                });
+                let url = store.url_of(&name)?;
+                files.push(StagedFile { url, rows: file.rows, bytes: file.bytes, sha256: file.sha256 });
+                paths.push((name, file.path));
             }
-            staged.push(StagedPartition {
-                partition: written.partition,
-                rows: written.rows,
-                logical_hash: written.logical_hash,
-                files,
-            });
+            let (partition, rows, logical_hash) = (written.partition, written.rows, written.logical_hash);
+            // Which job will load it is not this stage's to know.
+            partitions.push(StagedPartition { partition, rows, logical_hash, job_id: String::new(), files });
         }
-        Ok(staged)
+        Ok(Written { partitions, paths, _scratch: self.scratch })
+    }
+}
+
+/// The finished files of one window, still in the making as far as anybody else can see.
+#[derive(Debug)]
+pub struct Written {
+    pub partitions: Vec<StagedPartition>,
+    paths: Vec<(String, PathBuf)>,
+    _scratch: tempdir::ScratchDir,
+}
+
+impl Written {
+    /// Publishes all files, create-only. They are durable when this returns.
+    pub async fn publish(&self, store: &Store) -> Result<()> {
+        for (file, (name, path)) in self.files() {
+            store.publish(name, path, file.bytes, &file.sha256).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts files back that are gone or damaged: the journal already names these very bytes.
+    pub async fn restore(&self, store: &Store) -> Result<()> {
+        for (file, (name, path)) in self.files() {
+            if !store.holds(name, file.bytes, &file.sha256).await? {
+                tracing::warn!(file = name, "staged file restored");
+                store.restore(name, path).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn files(&self) -> impl Iterator<Item = (&StagedFile, &(String, PathBuf))> {
+        self.partitions.iter().flat_map(|partition| &partition.files).zip(&self.paths)
     }
 }
 

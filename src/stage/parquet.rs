@@ -123,9 +123,7 @@ impl PartitionWriter {
     fn end_file(&mut self) -> Result<()> {
         let path = self.path();
         let Some(writer) = self.writer.take() else { return Ok(()) };
-        let file = writer.into_inner().map_err(|e| cannot_write(&path, e))?;
-        // Durable before anything names it: the journal's intent is worth nothing without its files.
-        file.sync_all().map_err(|e| cannot_write(&path, e))?;
+        writer.into_inner().map_err(|e| cannot_write(&path, e))?;
         let (bytes, sha256) = sha256_of(&path)?;
         self.files.push(WrittenFile { path, rows: self.rows_in_file, bytes, sha256 });
         self.rows_in_file = 0;

@@ -42,6 +42,6 @@ pub async fn write(store: &Store, name: &str, window: Window, rejects: &[Reject]
     }
     // The content is in the name: what an attempt before the intent wrote may be of another body.
     let name = format!("{name}-{}.ndjson", &sha256_hex(&lines)[..8]);
-    store.create(&name, lines).await?;
+    store.create(&name, &lines).await?;
     Ok(())
 }

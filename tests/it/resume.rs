@@ -65,15 +65,22 @@ fn staged_files_are_proven_before_they_are_loaded() {
     let context = TestContext::new();
     let source = context.source(&["--rows", "1000", "--days", "1"]);
     let emulator = context.emulator();
-    context.backfill(None, &source.flows(), 1, &["--until", "stage"]).success();
+    const SAME: [&str; 2] = ["--set", "source.identity=the same"];
+    context.backfill(None, &source.flows(), 1, &["--until", "stage", SAME[0], SAME[1]]).success();
     let find =
         std::process::Command::new("find").arg(context.path("stage")).args(["-name", "*.parquet"]).output();
     let file = String::from_utf8(find.expect("find runs").stdout).expect("UTF-8");
     let bytes = std::fs::read(file.trim()).expect("one file");
     std::fs::write(file.trim(), &bytes[..bytes.len() - 1]).expect("written");
-    let refused = context.backfill(Some(&emulator), &source.flows(), 1, &[]);
+    // Another source under the same name: what was staged cannot be had again.
+    let other = context.source(&["--rows", "1000", "--days", "1", "--seed", "2"]);
+    let refused = context.backfill(Some(&emulator), &other.flows(), 1, &SAME);
     assert_eq!(refused.code, 5, "{refused:?}");
     assert!(refused.stderr.contains("is not as it was staged"), "{}", refused.stderr);
+    // The source itself has the same records still, and the file comes back as it was.
+    let healed = context.backfill(Some(&emulator), &source.flows(), 1, &SAME);
+    assert_eq!(healed.code, 0, "{healed:?}");
+    assert_eq!(std::fs::read(file.trim()).expect("it is back"), bytes);
     // The hint's new run has a name, by which it could be resumed.
     let renewed = context.backfill(Some(&emulator), &source.flows(), 1, &["--new-run"]);
     assert_eq!(renewed.code, 0, "{renewed:?}");

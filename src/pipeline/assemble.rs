@@ -1,0 +1,145 @@
+//! The stages put together from a pipeline's settings.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Backfill;
+use crate::bigquery::{self, BigQuery, TableId};
+use crate::config::Pipeline;
+use crate::effects::Effects;
+use crate::engine::{self, Engine};
+use crate::error::{Error, Result};
+use crate::load::Destination;
+use crate::partition::Window;
+use crate::plan::{Plan, Until};
+use crate::schema::Format;
+use crate::source::{self, Headers, Source, Timeouts};
+use crate::stage::Store;
+use crate::telemetry::{Progress, Show};
+use crate::transform::Transform;
+
+/// A backfill as it was ordered.
+#[derive(Debug, Clone)]
+pub struct Order {
+    pub range: Window,
+    pub window_seconds: i64,
+    /// Windows at work at once.
+    pub jobs: usize,
+    pub until: Until,
+    /// Empty, or the name of a run of its own.
+    pub salt: String,
+}
+
+/// What a run is told of the world, beside its settings.
+#[derive(Debug, Clone)]
+pub struct World {
+    pub effects: Effects,
+    /// Base URL of a BigQuery in this process; else the environment says which to use.
+    pub bigquery: Option<String>,
+    pub show: Show,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        World { effects: Effects::default(), bigquery: None, show: Show::Off }
+    }
+}
+
+impl Backfill {
+    /// Opens everything that the order needs. Nothing outside is changed yet but for folders.
+    pub async fn assemble(pipeline: Pipeline, order: &Order, world: World) -> Result<Backfill> {
+        let World { effects, bigquery, show } = world;
+        let retry = pipeline.limits.retry();
+        let source = open_source(&pipeline, &effects)?;
+        let plan =
+            Plan::new(&pipeline, order.range, order.window_seconds, !source.has_windows(), &order.salt)?;
+        let store = open_store(&pipeline, &effects)?;
+        let scratch = match pipeline.limits.spill_dir.as_str() {
+            "" => store.scratch(),
+            folder => PathBuf::from(folder),
+        };
+        // Here, so that two runs that start at once do not meet in it.
+        std::fs::create_dir_all(&scratch)
+            .map_err(|e| Error::failed(format!("cannot create `{}`", scratch.display())).caused_by(e))?;
+        let engine = Engine::new(engine::Options {
+            memory_bytes: pipeline.limits.memory_mib << 20,
+            spill_dir: Some(scratch.clone()),
+            batch_rows: pipeline.limits.batch_rows,
+            ..engine::Options::default()
+        })?;
+        let transform = Transform::new(&engine, &pipeline.stage_sql, &pipeline.columns).await?;
+        let bigquery = match order.until {
+            Until::Load => Some(connect(&pipeline, bigquery, &effects).await?),
+            Until::Decode | Until::Stage => None,
+        };
+        let progress = Progress::new(show, plan.windows.len());
+        let (until, jobs, destination) = (order.until, order.jobs, destination(&pipeline));
+        Ok(Backfill {
+            pipeline,
+            plan,
+            until,
+            jobs,
+            source,
+            transform,
+            store,
+            scratch,
+            retry,
+            effects,
+            progress,
+            destination,
+            bigquery,
+        })
+    }
+}
+
+pub fn open_source(pipeline: &Pipeline, effects: &Effects) -> Result<Source> {
+    let settings = &pipeline.source;
+    // The flows API knows `xml` and `json`, and sends lines when asked for the latter.
+    let format = match pipeline.format {
+        None | Some(Format::Xml) => "xml",
+        Some(Format::Csv) => "csv",
+        Some(Format::Json | Format::Ndjson) => "json",
+    };
+    let value = |value: &toml::Value| value.as_str().unwrap_or_default().replace("{format}", format);
+    Source::new(source::Options {
+        url: settings.url.clone(),
+        query: settings.query.iter().map(|(key, v)| (key.clone(), value(v))).collect(),
+        headers: Headers(pipeline.headers()?),
+        gzip: pipeline.gzip,
+        count_header: Some(settings.count_header.clone()).filter(|name| !name.is_empty()),
+        timeouts: Timeouts {
+            connect: Duration::from_secs(settings.connect_timeout_seconds),
+            headers: Duration::from_secs(settings.headers_timeout_seconds),
+            idle: Duration::from_secs(settings.idle_timeout_seconds),
+        },
+        effects: effects.clone(),
+    })
+}
+
+pub fn open_store(pipeline: &Pipeline, effects: &Effects) -> Result<Store> {
+    Store::open(&pipeline.stage.url, effects.clone(), pipeline.limits.retry())
+}
+
+/// A client for the pipeline's project; `url` is that of a server in this process.
+pub async fn connect(pipeline: &Pipeline, url: Option<String>, effects: &Effects) -> Result<BigQuery> {
+    BigQuery::connect(bigquery::Options {
+        project: pipeline.warehouse.project.clone(),
+        location: pipeline.warehouse.location.clone(),
+        poll_max: Duration::from_secs(pipeline.warehouse.poll_seconds_max.max(1)),
+        retry: pipeline.limits.retry(),
+        effects: effects.clone(),
+        emulator: url,
+    })
+    .await
+}
+
+/// Where the pipeline's rows are loaded.
+pub fn destination(pipeline: &Pipeline) -> Destination {
+    let warehouse = &pipeline.warehouse;
+    Destination {
+        pipeline: pipeline.name.clone(),
+        table: TableId::new(&warehouse.project, &warehouse.dataset, &warehouse.staging_table),
+        location: warehouse.location.clone(),
+        columns: pipeline.columns.clone(),
+    }
+}
