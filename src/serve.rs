@@ -1,5 +1,7 @@
 //! How every server here listens: loopback unless told otherwise, Host checked, slow clients cut off.
 
+use std::convert::Infallible;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +17,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
+use tower::util::MapResult;
 
 use crate::error::{Error, Result};
 
@@ -22,6 +25,24 @@ use crate::error::{Error, Result};
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// More than the 300 concurrent requests that BigQuery allows one user.
 const CONNECTIONS_MAX: usize = 512;
+
+/// In a response's extensions: instead of it, the connection is closed.
+#[derive(Debug, Clone, Copy)]
+pub struct HangUp;
+
+impl fmt::Display for HangUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("hung up")
+    }
+}
+
+impl std::error::Error for HangUp {}
+
+impl From<Infallible> for HangUp {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
 
 /// A server at work on a task of its own. Dropping it stops it.
 #[derive(Debug)]
@@ -99,7 +120,7 @@ async fn accept_loop(listener: TcpListener, router: Router, mut stopped: watch::
             }
         };
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
+        let service = TowerToHyperService::new(MapResult::new(router.clone(), answer_or_hang_up));
         let mut stopped = stopped.clone();
         connections.spawn(async move {
             let _slot = slot;
@@ -120,6 +141,15 @@ async fn accept_loop(listener: TcpListener, router: Router, mut stopped: watch::
         });
     }
     while connections.join_next().await.is_some() {}
+}
+
+/// hyper closes a connection whose service fails, and sends nothing.
+fn answer_or_hang_up(answer: Result<Response, Infallible>) -> Result<Response, HangUp> {
+    let Ok(response) = answer;
+    match response.extensions().get::<HangUp>() {
+        Some(hang_up) => Err(*hang_up),
+        None => Ok(response),
+    }
 }
 
 async fn check_host(addr: SocketAddr, request: Request, next: Next) -> Response {

@@ -50,7 +50,13 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
     let source = demo::start(demo::Options { listen: any_port, content: Content::Generated(flows) }).await?;
     let engine = Engine::new(engine::Options::default())?;
     let data_dir = args.data_dir.join("warehouse");
-    let warehouse = emulator::start(emulator::Options { listen: any_port, data_dir, engine }).await?;
+    let warehouse = emulator::start(emulator::Options {
+        listen: any_port,
+        data_dir,
+        engine,
+        faults: emulator::Faults::default(),
+    })
+    .await?;
     say(&format!("flows API on {}, embedded BigQuery on {}\n", source.url(), warehouse.url()));
 
     let settings = vec![

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use super::output;
-use crate::emulator::{self, Options};
+use crate::emulator::{self, Fault, Faults, Options};
 use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 
@@ -16,9 +16,23 @@ tabledata.list, ingestion-time day partitions, `$YYYYMMDD` decorators, required 
 and the part of Cloud Storage's XML API that staging needs.
 Anything else is refused with an error, never run with another meaning.
 
+Faults, each for the next N calls or jobs, then over. `@TEXT` behind one keeps it to calls whose
+`METHOD /path`, or jobs whose id, has TEXT in it:
+  503=N, rate-limit=N     refuse a call by 503 backendError or 403 rateLimitExceeded
+  drop=N, drop-after=N    hang up without an answer: before doing what was asked, or after
+  drop-after-insert=N     insert a job, then hang up
+  late-insert=K:N         hang up on the insert of a job, which lands K calls later
+  lose-job=N              answer the insert of a job that nobody finds afterwards
+  running-polls=K:N       show a job as RUNNING at the next K polls, whatever it is
+  fail-job=REASON:N       end a job with that errorResult and without effect
+  row-count-off=N         report one row less than a load job has written
+  storage-503=N           refuse a call to Cloud Storage by 503
+  storage-lost=N          store an object, and answer 503
+
 Examples:
   api2bq emulator --port 9050 --data-dir ./wh
   BIGQUERY_EMULATOR_HOST=http://127.0.0.1:9050 api2bq promote flows
+  api2bq emulator --fault drop-after-insert=1 --fault 503=3@jobs
   STORAGE_EMULATOR_HOST=http://127.0.0.1:9050 api2bq backfill flows --from 1 --to 1 --set stage.url=gs://bucket/x")]
 pub(super) struct Args {
     /// Port to listen on; 0 picks a free one
@@ -33,6 +47,9 @@ pub(super) struct Args {
     /// Memory of all queries together, in MiB; more spills to disk
     #[arg(long, default_value_t = 512, value_name = "MIB", value_parser = clap::value_parser!(u32).range(16..))]
     memory_mib: u32,
+    /// Do something wrong on purpose, so that a client can be tested; may be repeated
+    #[arg(long = "fault", value_name = "SPEC")]
+    faults: Vec<Fault>,
 }
 
 pub(super) async fn run(args: Args) -> Result<()> {
@@ -41,7 +58,11 @@ pub(super) async fn run(args: Args) -> Result<()> {
         ..engine::Options::default()
     })?;
     let listen = SocketAddr::new(args.host, args.port);
-    let server = emulator::start(Options { listen, data_dir: args.data_dir, engine }).await?;
+    let faults = Faults::default();
+    for fault in args.faults {
+        faults.arm(fault);
+    }
+    let server = emulator::start(Options { listen, data_dir: args.data_dir, engine, faults }).await?;
     output::print(&format!("serving BigQuery on {0}\nexport BIGQUERY_EMULATOR_HOST={0}\n", server.url()))?;
     server.wait().await;
     Err(Error::failed("the server stopped"))

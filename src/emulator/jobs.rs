@@ -62,6 +62,19 @@ impl JobDocument {
         json!({"projectId": self.project.as_str(), "jobId": self.id.as_str(), "location": self.location})
     }
 
+    /// The same job before its end.
+    pub(super) fn as_running(self) -> Self {
+        let started_ms = self.started_ms.or(Some(self.created_ms));
+        JobDocument {
+            state: State::Running,
+            started_ms,
+            ended_ms: None,
+            failure: None,
+            statistics: Value::Null,
+            ..self
+        }
+    }
+
     /// Where the rows of a query are.
     pub(super) fn result_address(&self) -> Outcome<Address> {
         let table = &self.configuration["query"]["destinationTable"];

@@ -5,6 +5,8 @@
 //! refused in BigQuery's own error shape: 501 `notImplemented` for methods and options, 400 `invalidQuery` for
 //! SQL. Nothing is accepted and then ignored when that would change a result.
 //!
+//! What goes wrong on a bad day it does on purpose, when `--fault` says so at the start (see `faults`).
+//!
 //! On the same port, the part of Cloud Storage's XML API that object_store speaks (see `storage`).
 //!
 //! It reads BigQuery's documents and shares no code with this crate's client, so that a test that runs one
@@ -14,6 +16,7 @@ mod catalog;
 mod destination;
 mod disk;
 mod encode;
+mod faults;
 mod fields;
 mod files;
 mod jobs;
@@ -44,6 +47,8 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::serve::Server;
 
+pub use faults::{Fault, Faults};
+
 /// Where the server listens and what it works with.
 #[derive(Debug)]
 pub struct Options {
@@ -51,13 +56,15 @@ pub struct Options {
     /// Holds every dataset, table and job; made when it does not exist.
     pub data_dir: PathBuf,
     pub engine: Engine,
+    /// What goes wrong on purpose. No request can reach it: it is armed here or in this process.
+    pub faults: Faults,
 }
 
 /// Starts the server. What an earlier process left half done is settled first.
 pub async fn start(options: Options) -> Result<Server> {
-    let Options { listen, data_dir, engine } = options;
+    let Options { listen, data_dir, engine, faults } = options;
     let shown = data_dir.display().to_string();
-    let opened = tokio::task::spawn_blocking(move || Emulator::open(data_dir, engine)).await;
+    let opened = tokio::task::spawn_blocking(move || Emulator::open(data_dir, engine, faults)).await;
     let emulator = match opened {
         Ok(opened) => opened.map_err(|e| e.context("embedded BigQuery"))?,
         Err(error) => return Err(Error::failed(format!("cannot open `{shown}`")).caused_by(error)),
@@ -72,6 +79,7 @@ struct Emulator {
     jobs: jobs::Jobs,
     objects: Arc<objects::Objects>,
     engine: Engine,
+    faults: Faults,
     /// Two files at a time decode and copy; the rest wait as PENDING.
     load_slots: Semaphore,
     query_slots: Semaphore,
@@ -80,7 +88,7 @@ struct Emulator {
 }
 
 impl Emulator {
-    fn open(data_dir: PathBuf, engine: Engine) -> Result<Emulator> {
+    fn open(data_dir: PathBuf, engine: Engine, faults: Faults) -> Result<Emulator> {
         let shown = data_dir.display();
         let failed = |e: std::io::Error| Error::failed(format!("cannot open `{shown}`")).caused_by(e);
         std::fs::create_dir_all(&data_dir).map_err(failed)?;
@@ -105,6 +113,6 @@ impl Emulator {
         let jobs = jobs::Jobs::open(&data_dir, &catalog).map_err(failed)?;
         let objects = Arc::new(objects::Objects::open(&data_dir).map_err(failed)?);
         let (load_slots, query_slots) = (Semaphore::new(2), Semaphore::new(4));
-        Ok(Emulator { catalog, jobs, objects, engine, load_slots, query_slots, _lock: lock })
+        Ok(Emulator { catalog, jobs, objects, engine, faults, load_slots, query_slots, _lock: lock })
     }
 }

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Method, header};
 use axum::response::Response;
+use futures::StreamExt;
 use serde_json::{Map, Value, json};
 
 use super::Emulator;
+use super::faults::Bad;
 use super::names::{Address, DatasetId, ProjectId};
 use super::run::{self, blocking};
 use super::wire::{self, Arguments, Failure, Outcome, Reply};
@@ -20,10 +23,49 @@ pub(super) fn router(emulator: Arc<Emulator>) -> Router {
 }
 
 async fn handle(State(emulator): State<Arc<Emulator>>, request: Request) -> Response {
-    if storage::is_object_path(request.uri().path()) {
+    let is_object = storage::is_object_path(request.uri().path());
+    let Some(bad) = emulator.faults.on_call(request.method(), request.uri().path(), is_object) else {
+        return serve(&emulator, request, is_object).await;
+    };
+    let error = |failure: Failure| match is_object {
+        true => storage::error_response(&failure),
+        false => wire::response(Err(failure)),
+    };
+    match bad {
+        // What is not read would reset the connection, and the client might not see the answer.
+        Bad::Refuse(failure) => {
+            drain(request.into_body()).await;
+            error(failure)
+        }
+        Bad::HangUp => {
+            drain(request.into_body()).await;
+            wire::hang_up()
+        }
+        Bad::HangUpAfter => {
+            serve(&emulator, request, is_object).await;
+            wire::hang_up()
+        }
+        Bad::RefuseAfter(failure) => {
+            serve(&emulator, request, is_object).await;
+            error(failure)
+        }
+    }
+}
+
+async fn serve(emulator: &Arc<Emulator>, request: Request, is_object: bool) -> Response {
+    if is_object {
         return storage::handle(Arc::clone(&emulator.objects), request).await;
     }
-    wire::response(answer(&emulator, request).await)
+    let answered = answer(emulator, request).await;
+    for late in emulator.faults.landing() {
+        run::land(emulator, late).await;
+    }
+    wire::response(answered)
+}
+
+async fn drain(body: Body) {
+    let mut chunks = body.into_data_stream();
+    while let Some(Ok(_)) = chunks.next().await {}
 }
 
 async fn answer(emulator: &Arc<Emulator>, request: Request) -> Outcome<Reply> {
@@ -117,7 +159,11 @@ fn on_files(
         }
         ["projects", p, "jobs"] if get => jobs.list(&project(p)?, arguments),
         ["projects", p, "jobs", id] if get => {
-            Ok(Reply::Json(jobs.get(&project(p)?, id, location)?.document().resource()))
+            let mut document = jobs.get(&project(p)?, id, location)?.document();
+            if emulator.faults.shows_running(&document.id) {
+                document = document.as_running();
+            }
+            Ok(Reply::Json(document.resource()))
         }
         ["projects", p, "jobs", id, "cancel"] if post => {
             let job = jobs.get(&project(p)?, id, location)?;

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::Emulator;
 use super::destination::Destination;
+use super::faults::{self, Fate, Late, Twist};
 use super::jobs::{Job, JobDocument, State, parse_reference};
 use super::load::{self, LoadSpec};
 use super::names::{JobId, ProjectId, TableName};
@@ -16,7 +17,8 @@ use super::versions::Commit;
 use super::wire::{Arguments, Failure, Outcome, Reply, integer, now_ms, object};
 
 /// What a job is to do, checked before the job exists.
-enum Work {
+#[derive(Debug)]
+pub(super) enum Work {
     Load(Box<LoadSpec>),
     Query(Box<QuerySpec>, Box<Destination>),
 }
@@ -82,10 +84,30 @@ pub(super) async fn insert(
         document.state = State::Done;
         return Ok(Reply::Json(document.resource()));
     }
-    let job = submit(emulator, document, work).await?;
+    let twist = match emulator.faults.on_insert(&document.id) {
+        Fate::Runs(twist) => twist,
+        Fate::Late(calls) => {
+            emulator.faults.hold(calls, Late { document, work });
+            return Ok(Reply::HangUp);
+        }
+        Fate::Lost => return Ok(Reply::Json(document.as_running().resource())),
+    };
+    let job = submit(emulator, document, work, twist).await?;
     // Most clients poll at once: a short job is then done with one round trip less.
     job.wait(Duration::from_millis(50)).await;
-    Ok(Reply::Json(job.document().resource()))
+    let document = job.document();
+    let document =
+        if emulator.faults.is_held_running(&document.id) { document.as_running() } else { document };
+    Ok(Reply::Json(document.resource()))
+}
+
+/// An insert that was under way for long. That its id is taken by now tells nobody anything.
+pub(super) async fn land(emulator: &Arc<Emulator>, late: Late) {
+    let Late { document, work } = late;
+    match submit(emulator, document, work, None).await {
+        Ok(job) => tracing::debug!(job = %job.document().id, "late insert landed"),
+        Err(failure) => tracing::debug!(error = failure.message, "late insert refused"),
+    }
 }
 
 /// jobs.query: a job, and its first page if it ends in time.
@@ -134,7 +156,7 @@ pub(super) async fn query(
     };
     let destination = anonymous(emulator, &mut document)?;
     document.destination = Some(destination.address.name.clone());
-    let job = submit(emulator, document, Work::Query(Box::new(spec), Box::new(destination))).await?;
+    let job = submit(emulator, document, Work::Query(Box::new(spec), Box::new(destination)), None).await?;
     let wait_ms = integer(body, "timeoutMs")?.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(10_000);
     let int64 =
         object(body, "formatOptions").and_then(|f| f.get("useInt64Timestamp")).and_then(Value::as_bool);
@@ -223,7 +245,12 @@ fn anonymous(emulator: &Emulator, document: &mut JobDocument) -> Outcome<Destina
     Ok(Destination::anonymous(&definition))
 }
 
-async fn submit(emulator: &Arc<Emulator>, document: JobDocument, work: Work) -> Outcome<Arc<Job>> {
+async fn submit(
+    emulator: &Arc<Emulator>,
+    document: JobDocument,
+    work: Work,
+    twist: Option<Twist>,
+) -> Outcome<Arc<Job>> {
     let state = Arc::clone(emulator);
     let job = blocking(move || state.jobs.create(document)).await?;
     let (state, running) = (Arc::clone(emulator), Arc::clone(&job));
@@ -235,7 +262,7 @@ async fn submit(emulator: &Arc<Emulator>, document: JobDocument, work: Work) -> 
         let _slot = slots.acquire().await;
         running.start();
         // A task of its own, so that a panic ends the job and not only the thread that waits for it.
-        let inner = tokio::spawn(execute(Arc::clone(&state), Arc::clone(&running), work));
+        let inner = tokio::spawn(execute(Arc::clone(&state), Arc::clone(&running), work, twist));
         let outcome = inner.await.unwrap_or_else(|e| Err(Failure::backend(format!("the job died: {e}"))));
         if let Err(failure) = &outcome {
             tracing::debug!(job = %running.document().id, error = failure.message, "job failed");
@@ -249,8 +276,16 @@ async fn submit(emulator: &Arc<Emulator>, document: JobDocument, work: Work) -> 
     Ok(job)
 }
 
-async fn execute(emulator: Arc<Emulator>, job: Arc<Job>, work: Work) -> Outcome<Value> {
+async fn execute(
+    emulator: Arc<Emulator>,
+    job: Arc<Job>,
+    work: Work,
+    twist: Option<Twist>,
+) -> Outcome<Value> {
     let document = job.document();
+    if let Some(Twist::Fails(reason)) = &twist {
+        return Err(faults::job_failure(reason, &document.configuration));
+    }
     let cancelled = {
         let job = Arc::clone(&job);
         move || job.is_cancelled()
@@ -263,7 +298,10 @@ async fn execute(emulator: Arc<Emulator>, job: Arc<Job>, work: Work) -> Outcome<
             let name = &spec.destination.address.name;
             check_location(&emulator, name, &document.location)?;
             let loaded = load::run(&spec, Arc::clone(&emulator.catalog), cancelled.clone()).await?;
-            let statistics = loaded.statistics();
+            let mut statistics = loaded.statistics();
+            if let Some(Twist::RowCountOff) = twist {
+                faults::take_a_row_off(&mut statistics);
+            }
             commit(&emulator, &document, spec.destination, loaded.target, loaded.parts, statistics, cancelled)
                 .await
         }

@@ -325,7 +325,7 @@ fn xml(text: String) -> Response<Body> {
     with_header(Response::new(Body::from(document)), "content-type", "application/xml; charset=UTF-8")
 }
 
-fn error_response(failure: &Failure) -> Response<Body> {
+pub(super) fn error_response(failure: &Failure) -> Response<Body> {
     let code = match failure.code {
         404 => "NoSuchKey",
         412 => "PreconditionFailed",

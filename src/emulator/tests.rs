@@ -9,7 +9,7 @@ use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Options, start};
+use super::{Faults, Options, start};
 use crate::engine::{self, Engine};
 use crate::serve::Server;
 
@@ -123,7 +123,7 @@ impl Context {
 async fn serve(dir: &Path) -> Server {
     let engine = Engine::new(engine::Options::default()).unwrap();
     let listen = "127.0.0.1:0".parse().unwrap();
-    start(Options { listen, data_dir: dir.join("data"), engine }).await.unwrap()
+    start(Options { listen, data_dir: dir.join("data"), engine, faults: Faults::default() }).await.unwrap()
 }
 
 fn load_body(id: &str, uri: &str, table: &str, disposition: &str) -> Value {

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::io::AsyncReadExt;
 
+use crate::serve::HangUp;
+
 /// 16 MiB of JSON, counted after decompression: more than any job, table or query document needs.
 const BODY_BYTES_MAX: u64 = 16 << 20;
 
@@ -119,6 +121,8 @@ pub(super) enum Reply {
     /// A document and the text of its `rows` array, which is never held as a tree.
     Rows(Value, String),
     NoContent,
+    /// No answer: the connection is closed.
+    HangUp,
 }
 
 pub(super) fn response(outcome: Outcome<Reply>) -> Response {
@@ -137,8 +141,15 @@ pub(super) fn response(outcome: Outcome<Reply>) -> Response {
             respond(200, text)
         }
         Ok(Reply::NoContent) => respond(204, String::new()),
+        Ok(Reply::HangUp) => hang_up(),
         Err(failure) => failure.response(),
     }
+}
+
+pub(super) fn hang_up() -> Response {
+    let mut response = Response::default();
+    response.extensions_mut().insert(HangUp);
+    response
 }
 
 fn respond(code: u16, body: String) -> Response {
