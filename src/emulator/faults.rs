@@ -185,10 +185,7 @@ impl Faults {
             self.change(|state| state.running.insert(id.clone(), polls));
         }
         let kind = self.take(format_args!("{id}"), |kind| {
-            matches!(
-                kind,
-                Kind::LateInsert { .. } | Kind::LoseJob | Kind::FailJob { .. } | Kind::RowCountOff
-            )
+            matches!(kind, Kind::LateInsert { .. } | Kind::LoseJob | Kind::FailJob { .. } | Kind::RowCountOff)
         });
         match kind {
             Some(Kind::LateInsert { calls }) => Fate::Late(calls),
@@ -210,8 +207,7 @@ impl Faults {
             return Vec::new();
         }
         self.change(|state| {
-            let (now, later): (Vec<_>, Vec<_>) =
-                state.late.drain(..).map(|(calls, late)| (calls, late)).partition(|(calls, _)| *calls == 0);
+            let (now, later): (Vec<_>, Vec<_>) = state.late.drain(..).partition(|(calls, _)| *calls == 0);
             state.late = later.into_iter().map(|(calls, late)| (calls - 1, late)).collect();
             now.into_iter().map(|(_, late)| late).collect()
         })

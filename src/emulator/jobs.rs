@@ -63,7 +63,7 @@ impl JobDocument {
     }
 
     /// The same job before its end.
-    pub(super) fn as_running(self) -> Self {
+    pub(super) fn into_running(self) -> Self {
         let started_ms = self.started_ms.or(Some(self.created_ms));
         JobDocument {
             state: State::Running,

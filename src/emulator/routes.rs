@@ -22,7 +22,14 @@ pub(super) fn router(emulator: Arc<Emulator>) -> Router {
     Router::new().fallback(handle).with_state(emulator)
 }
 
+/// A request that has come is done to its end: a client that hangs up on its insert must not leave
+/// a job behind that nobody runs.
 async fn handle(State(emulator): State<Arc<Emulator>>, request: Request) -> Response {
+    let served = tokio::spawn(respond(emulator, request)).await;
+    served.unwrap_or_else(|e| wire::response(Err(Failure::backend(format!("a request died: {e}")))))
+}
+
+async fn respond(emulator: Arc<Emulator>, request: Request) -> Response {
     let is_object = storage::is_object_path(request.uri().path());
     let Some(bad) = emulator.faults.on_call(request.method(), request.uri().path(), is_object) else {
         return serve(&emulator, request, is_object).await;
@@ -161,7 +168,7 @@ fn on_files(
         ["projects", p, "jobs", id] if get => {
             let mut document = jobs.get(&project(p)?, id, location)?.document();
             if emulator.faults.shows_running(&document.id) {
-                document = document.as_running();
+                document = document.into_running();
             }
             Ok(Reply::Json(document.resource()))
         }

@@ -90,14 +90,14 @@ pub(super) async fn insert(
             emulator.faults.hold(calls, Late { document, work });
             return Ok(Reply::HangUp);
         }
-        Fate::Lost => return Ok(Reply::Json(document.as_running().resource())),
+        Fate::Lost => return Ok(Reply::Json(document.into_running().resource())),
     };
     let job = submit(emulator, document, work, twist).await?;
     // Most clients poll at once: a short job is then done with one round trip less.
     job.wait(Duration::from_millis(50)).await;
     let document = job.document();
     let document =
-        if emulator.faults.is_held_running(&document.id) { document.as_running() } else { document };
+        if emulator.faults.is_held_running(&document.id) { document.into_running() } else { document };
     Ok(Reply::Json(document.resource()))
 }
 
@@ -276,12 +276,7 @@ async fn submit(
     Ok(job)
 }
 
-async fn execute(
-    emulator: Arc<Emulator>,
-    job: Arc<Job>,
-    work: Work,
-    twist: Option<Twist>,
-) -> Outcome<Value> {
+async fn execute(emulator: Arc<Emulator>, job: Arc<Job>, work: Work, twist: Option<Twist>) -> Outcome<Value> {
     let document = job.document();
     if let Some(Twist::Fails(reason)) = &twist {
         return Err(faults::job_failure(reason, &document.configuration));

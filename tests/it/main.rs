@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "the modules of a test binary have no outside")]
 
 mod context;
+mod crashes;
 mod failures;
 mod help;
 mod layers;

@@ -17,7 +17,8 @@ use crate::serve::Server;
 async fn serve(dir: &Path) -> (Server, impl ObjectStore) {
     let engine = Engine::new(engine::Options::default()).unwrap();
     let listen = "127.0.0.1:0".parse().unwrap();
-    let server = start(Options { listen, data_dir: dir.to_owned(), engine, faults: Faults::default() }).await.unwrap();
+    let server =
+        start(Options { listen, data_dir: dir.to_owned(), engine, faults: Faults::default() }).await.unwrap();
     let credential = StaticCredentialProvider::new(GcpCredential { bearer: String::new() });
     let store = GoogleCloudStorageBuilder::new()
         .with_bucket_name("my-bucket")
