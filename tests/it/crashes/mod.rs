@@ -193,6 +193,37 @@ fn crashes_during_recovery_lose_and_double_nothing() {
     assert!(asked == "all" || struck >= asked.parse().unwrap_or(500), "only {struck} pairs");
 }
 
+#[test]
+fn a_crash_of_promote_leaves_production_as_it_was_or_as_it_should_be() {
+    let mut world = World::start(7);
+    let staged = |world: &mut World| -> Stage {
+        let stage = world.stage().expect("a stage");
+        let ended = world.run(&stage, 1, &Arc::new(Reaper::watching())).expect("it starts");
+        assert!(matches!(ended, Ended::Complete), "{ended:?}");
+        stage
+    };
+    let record = |world: &mut World| {
+        let (stage, reaper) = (staged(world), Arc::new(Reaper::watching()));
+        let ended = world.promote(&stage, &reaper).expect("it starts");
+        assert!(matches!(ended, Ended::Complete), "{ended:?}");
+        reaper.counts()
+    };
+    let (one, two) = (record(&mut world), record(&mut world));
+    let both: Vec<_> = one.keys().filter(|name| two.contains_key(*name)).collect();
+    assert!(both.len() >= 5, "{both:?}");
+    for name in both {
+        for (side, how) in [(Side::Before, How::Crash), (Side::After, How::Crash), (Side::After, How::Lose)] {
+            let stage = staged(&mut world);
+            let reaper = Arc::new(Reaper::waiting_for(Point::named(name, 0, side, how)));
+            let told = format!("`{name}` {side:?} {how:?}");
+            world.promote(&stage, &reaper).expect(&told);
+            assert!(reaper.has_struck() || is_weather(name), "{told} was not reached");
+            let again = world.promote(&stage, &Arc::new(Reaper::watching())).expect(&told);
+            assert!(matches!(again, Ended::Complete), "{told}: {again:?}");
+        }
+    }
+}
+
 /// Everything durable that a later step stands on is synced before that step.
 #[test]
 fn files_and_folders_are_synced_before_anything_stands_on_them() {
