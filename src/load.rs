@@ -1,6 +1,6 @@
 //! One staged partition becomes one load job that replaces a day partition, driven to its end.
 
-use crate::bigquery::{BigQuery, JobFailure, LoadJob, TableId};
+use crate::bigquery::{BigQuery, JobFailure, LoadJob, TableId, load_job_id};
 use crate::error::{Error, Kind, Result};
 use crate::manifest::{Loaded, StagedPartition, Target};
 use crate::partition::Partition;
@@ -126,24 +126,8 @@ fn mismatch(partition: &TableId, job_id: &str, found: u64, expected: u64) -> Err
     .hint("something else changed the table; `--new-run` loads it again from the source")
 }
 
-/// `api2bq_<pipeline>_<table>_<partition>_g<generation>_<20 hex of the logical hash>`.
-///
-/// The generation makes a failed id replaceable; the hash keeps different content apart.
+/// The id of the job that loads a staged partition.
 pub fn job_id(destination: &Destination, staged: &StagedPartition, generation: u32) -> String {
-    let table = &destination.table;
-    // Job ids take letters, digits, `_` and `-`; project and dataset keep equal tables apart.
-    let safe = |name: &str| -> String {
-        name.chars()
-            .map(|c| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '-' })
-            .take(200)
-            .collect()
-    };
-    format!(
-        "api2bq_{}_{}_{}_{}_g{generation}_{}",
-        destination.pipeline,
-        safe(&table.dataset),
-        safe(&table.table),
-        staged.partition,
-        staged.logical_hash.get(..20).unwrap_or(&staged.logical_hash)
-    )
+    let Destination { pipeline, table, .. } = destination;
+    load_job_id(pipeline, table, staged.partition, generation, &staged.logical_hash)
 }

@@ -15,7 +15,8 @@ use reqwest::Method;
 use serde_json::Value;
 
 use super::BigQuery;
-use super::tables::{TableId, table_schema};
+use super::names::TableId;
+use super::tables::table_schema;
 use crate::error::{Error, Kind, Result};
 use crate::schema::Columns;
 

@@ -6,6 +6,7 @@
 
 mod auth;
 mod jobs;
+mod names;
 mod rows;
 mod tables;
 mod wire;
@@ -23,8 +24,9 @@ use crate::location::emulator_url;
 use crate::retry::{Policy, Tries};
 
 pub use jobs::{Done, JobFailure, JobResult, LoadJob, QueryJob};
+pub use names::{TableId, load_job_id};
 pub use rows::{Cell, Rows};
-pub use tables::{TableId, TableInfo};
+pub use tables::TableInfo;
 
 const GOOGLE: &str = "https://bigquery.googleapis.com";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,7 +1,5 @@
 //! Datasets and tables: looked at, and created where they are missing.
 
-use std::fmt;
-
 use gcp_bigquery_client::error::BQError;
 use gcp_bigquery_client::model::dataset::Dataset;
 use gcp_bigquery_client::model::field_type::FieldType;
@@ -15,47 +13,15 @@ use serde_json::Value;
 use url::Url;
 
 use super::BigQuery;
+use super::names::TableId;
 use super::wire::{Refusal, refusal};
 use crate::effects::Door;
 use crate::error::{Error, Result};
-use crate::partition::Partition;
 use crate::schema::{ColumnType, Columns, Mode};
 
-/// `project.dataset.table`, and the partition behind a `$`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TableId {
-    pub project: String,
-    pub dataset: String,
-    pub table: String,
-    pub partition: Option<Partition>,
-}
-
 impl TableId {
-    pub fn new(project: &str, dataset: &str, table: &str) -> Self {
-        TableId { project: project.into(), dataset: dataset.into(), table: table.into(), partition: None }
-    }
-
-    /// The same table, one partition of it.
-    pub fn partition(&self, partition: Partition) -> Self {
-        TableId { partition: Some(partition), ..self.clone() }
-    }
-
-    /// `table`, or `table$YYYYMMDD`.
-    pub fn decorated(&self) -> String {
-        match self.partition {
-            Some(partition) => format!("{}${partition}", self.table),
-            None => self.table.clone(),
-        }
-    }
-
     pub(super) fn reference(&self) -> TableReference {
         TableReference::new(&self.project, &self.dataset, &self.decorated())
-    }
-}
-
-impl fmt::Display for TableId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.project, self.dataset, self.decorated())
     }
 }
 

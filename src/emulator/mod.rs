@@ -16,6 +16,7 @@ mod catalog;
 mod destination;
 mod disk;
 mod encode;
+mod failure;
 mod faults;
 mod fields;
 mod files;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::wire::{Failure, Outcome, text};
+use super::failure::{Failure, Outcome};
 
 macro_rules! id_type {
     ($name:ident, $what:literal, $legal:expr, $words:literal) => {
@@ -124,11 +124,11 @@ impl Address {
 
     /// From a `{projectId, datasetId, tableId}` document; the request's project stands in for a missing one.
     pub(super) fn from_reference(reference: &Map<String, Value>, project: &ProjectId) -> Outcome<Self> {
+        let text = |name: &str| reference.get(name).and_then(Value::as_str);
         let part = |name: &str| {
-            text(reference, name)
-                .ok_or_else(|| Failure::invalid(format!("Required parameter is missing: {name}")))
+            text(name).ok_or_else(|| Failure::invalid(format!("Required parameter is missing: {name}")))
         };
-        let project = text(reference, "projectId").unwrap_or(project.as_str());
+        let project = text("projectId").unwrap_or(project.as_str());
         Address::parse(project, part("datasetId")?, part("tableId")?)
     }
 }

@@ -1,118 +1,19 @@
-//! What goes over the wire: BigQuery's error shape, replies, query arguments and request bodies.
+//! What goes over the wire: replies, errors, query arguments and request bodies.
 
 use std::collections::HashMap;
-use std::fmt;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use futures::StreamExt;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::io::AsyncReadExt;
 
+pub(super) use super::failure::{Failure, Outcome};
 use crate::serve::HangUp;
 
 /// 16 MiB of JSON, counted after decompression: more than any job, table or query document needs.
 const BODY_BYTES_MAX: u64 = 16 << 20;
-
-pub(super) type Outcome<T> = Result<T, Failure>;
-
-/// An error as BigQuery reports it: the HTTP status and the reason are what clients look at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Failure {
-    pub code: u16,
-    pub reason: String,
-    pub message: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub location: Option<String>,
-}
-
-impl Failure {
-    fn new(code: u16, reason: &str, message: impl Into<String>) -> Self {
-        Failure { code, reason: reason.into(), message: message.into(), location: None }
-    }
-
-    pub(super) fn invalid(message: impl Into<String>) -> Self {
-        Failure::new(400, "invalid", message)
-    }
-
-    pub(super) fn invalid_query(message: impl Into<String>) -> Self {
-        Failure { location: Some("query".into()), ..Failure::new(400, "invalidQuery", message) }
-    }
-
-    /// A construct that BigQuery knows and this server does not run, rather than run it with another meaning.
-    pub(super) fn unsupported_sql(what: impl fmt::Display) -> Self {
-        Failure::invalid_query(format!("not supported by the embedded server: {what}"))
-    }
-
-    pub(super) fn not_found(message: impl Into<String>) -> Self {
-        Failure::new(404, "notFound", message)
-    }
-
-    pub(super) fn duplicate(message: impl Into<String>) -> Self {
-        Failure::new(409, "duplicate", message)
-    }
-
-    pub(super) fn in_use(message: impl Into<String>) -> Self {
-        Failure::new(400, "resourceInUse", message)
-    }
-
-    pub(super) fn condition_not_met() -> Self {
-        Failure::new(412, "conditionNotMet", "Precondition check failed.")
-    }
-
-    pub(super) fn stopped() -> Self {
-        Failure::new(499, "stopped", "Job execution was cancelled: User requested cancellation")
-    }
-
-    pub(super) fn backend(message: impl Into<String>) -> Self {
-        Failure::new(503, "backendError", message)
-    }
-
-    pub(super) fn bytes_billed(message: impl Into<String>) -> Self {
-        Failure::new(400, "bytesBilledLimitExceeded", message)
-    }
-
-    pub(super) fn not_implemented(what: impl fmt::Display) -> Self {
-        Failure::new(501, "notImplemented", format!("not implemented by the embedded server: {what}"))
-    }
-
-    /// The entry of `errors[]`, also what a job shows as its `errorResult`.
-    pub(super) fn proto(&self) -> Value {
-        let mut proto = json!({"reason": self.reason, "message": self.message});
-        if let Some(location) = &self.location {
-            proto["location"] = json!(location);
-        }
-        proto
-    }
-
-    fn response(&self) -> Response {
-        let status = match self.code {
-            400 => "INVALID_ARGUMENT",
-            403 => "PERMISSION_DENIED",
-            404 => "NOT_FOUND",
-            409 => "ALREADY_EXISTS",
-            412 => "FAILED_PRECONDITION",
-            499 => "CANCELLED",
-            501 => "UNIMPLEMENTED",
-            503 => "UNAVAILABLE",
-            _ => "INTERNAL",
-        };
-        let mut entry = self.proto();
-        entry["domain"] = json!("global");
-        let body = json!({"error": {
-            "code": self.code, "message": self.message, "errors": [entry], "status": status,
-        }});
-        respond(self.code, body.to_string())
-    }
-}
-
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Self {
-        Failure::backend(format!("storage of the embedded server: {error}"))
-    }
-}
 
 /// What a handler answers.
 #[derive(Debug)]
@@ -142,7 +43,7 @@ pub(super) fn response(outcome: Outcome<Reply>) -> Response {
         }
         Ok(Reply::NoContent) => respond(204, String::new()),
         Ok(Reply::HangUp) => hang_up(),
-        Err(failure) => failure.response(),
+        Err(failure) => refused(&failure),
     }
 }
 
@@ -150,6 +51,26 @@ pub(super) fn hang_up() -> Response {
     let mut response = Response::default();
     response.extensions_mut().insert(HangUp);
     response
+}
+
+fn refused(failure: &Failure) -> Response {
+    let status = match failure.code {
+        400 => "INVALID_ARGUMENT",
+        403 => "PERMISSION_DENIED",
+        404 => "NOT_FOUND",
+        409 => "ALREADY_EXISTS",
+        412 => "FAILED_PRECONDITION",
+        499 => "CANCELLED",
+        501 => "UNIMPLEMENTED",
+        503 => "UNAVAILABLE",
+        _ => "INTERNAL",
+    };
+    let mut entry = failure.proto();
+    entry["domain"] = json!("global");
+    let body = json!({"error": {
+        "code": failure.code, "message": failure.message, "errors": [entry], "status": status,
+    }});
+    respond(failure.code, body.to_string())
 }
 
 fn respond(code: u16, body: String) -> Response {
@@ -254,13 +175,6 @@ pub(super) fn now_ms() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_error_carries_the_reason_where_clients_look() {
-        let proto = Failure::invalid_query("Unrecognized name: x").proto();
-        assert_eq!(proto["reason"], "invalidQuery");
-        assert_eq!(proto["location"], "query");
-    }
 
     #[test]
     fn arguments_are_decoded_and_empty_ones_are_absent() {
