@@ -46,7 +46,7 @@ impl Window {
 
     /// First and last 1-based day.
     pub fn days(self) -> (i64, i64) {
-        (day_of(self.after + 1), day_of(self.before))
+        (day_of(self.after.saturating_add(1)), day_of(self.before))
     }
 
     /// Name in the staging area: sorts as the windows do, up to 10^10 seconds.
@@ -68,7 +68,7 @@ impl fmt::Display for Window {
 
 /// 1-based day of a second.
 pub fn day_of(second: i64) -> i64 {
-    (second - 1).div_euclid(SECONDS_PER_DAY) + 1
+    second.saturating_sub(1).div_euclid(SECONDS_PER_DAY) + 1
 }
 
 /// A day partition, `YYYYMMDD` after the `$` of a table decorator.
@@ -117,6 +117,10 @@ impl Serialize for Partition {
 impl<'de> Deserialize<'de> for Partition {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let text = String::deserialize(d)?;
+        // chrono also takes years with a sign or more digits, which are no decorator of BigQuery's.
+        if text.len() != 8 || !text.bytes().all(|b| b.is_ascii_digit()) || text.starts_with("0000") {
+            return Err(serde::de::Error::custom(format!("`{text}` is no YYYYMMDD")));
+        }
         NaiveDate::parse_from_str(&text, "%Y%m%d").map(Partition).map_err(serde::de::Error::custom)
     }
 }
@@ -161,7 +165,7 @@ pub fn range(from: Bound, to: Bound, epoch: NaiveDate) -> Result<Window> {
         return Err(Error::usage(format!("the range from second {after} to second {before} is empty"))
             .hint("`--from` is the first day and `--to` the last, both included"));
     }
-    let days = (before - after) / SECONDS_PER_DAY;
+    let days = before.saturating_sub(after) / SECONDS_PER_DAY;
     if days > PARTITIONS_MAX {
         return Err(Error::usage(format!(
             "{days} days are more than the {PARTITIONS_MAX} partitions of a table"
@@ -211,8 +215,29 @@ mod tests {
         assert!(range(Bound::Seconds(5), Bound::Seconds(5), epoch()).is_err());
         assert!(range(Bound::Date(NaiveDate::MIN), Bound::Day(2), epoch()).is_err());
         assert!("2026-02-30".parse::<Bound>().is_err());
+        // From the fuzzer: the number of days did not fit, and a debug build panicked.
+        assert!(range(Bound::Seconds(i64::MIN), Bound::Seconds(5), epoch()).is_err());
+        assert!(range(Bound::Seconds(1), Bound::Seconds(i64::MAX), epoch()).is_err());
         assert!("0".parse::<Bound>().is_err());
         assert!(range(Bound::Day(1), Bound::Day(i64::MAX), epoch()).is_err());
         assert!(Partition::of_day(epoch(), 4_000_000).is_err());
+    }
+
+    /// Journals can be damaged, and what they say is shown in errors: that must not panic.
+    #[test]
+    fn any_window_has_a_name_and_only_decorators_are_partitions() {
+        let window = Window { after: i64::MIN, before: i64::MAX };
+        assert!(window.to_string().starts_with("seconds ("));
+        assert!(window.key().len() > 21);
+        for text in ["\"20110101\"", "\"99991231\""] {
+            assert_eq!(serde_json::to_string(&read(text).expect(text)).expect("text"), text);
+        }
+        for text in ["\"+20110101\"", "\"120110101\"", "\"00000101\"", "\"2011-1-1\"", "\"20110230\""] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+
+    fn read(text: &str) -> serde_json::Result<Partition> {
+        serde_json::from_str(text)
     }
 }
