@@ -20,7 +20,7 @@ use gcp_bigquery_client::client_builder::ClientBuilder;
 
 use crate::effects::{Door, Effects};
 use crate::error::{Error, Result};
-use crate::location::emulator_url;
+use crate::location::{emulator_url, redacted};
 use crate::retry::{Policy, Tries};
 
 pub use jobs::{Done, JobFailure, JobResult, LoadJob, QueryJob};
@@ -57,7 +57,7 @@ pub struct BigQuery {
 
 impl std::fmt::Debug for BigQuery {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "BigQuery {{ base: {:?}, project: {:?} }}", self.base, self.options.project)
+        write!(f, "BigQuery {{ base: {:?}, project: {:?} }}", redacted(&self.base), self.options.project)
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::{BigQuery, auth};
 use crate::effects::Door;
 use crate::error::{Error, Result};
+use crate::location::redacted;
 use crate::retry::parse_retry_after;
 
 /// An answer that is not 2xx, or none at all.
@@ -147,7 +148,7 @@ impl BigQuery {
     }
 
     fn no_answer(&self, error: reqwest::Error) -> Refusal {
-        no_answer(&format!("no answer from `{}`", self.base), error)
+        no_answer(&format!("no answer from `{}`", redacted(&self.base)), error)
     }
 }
 

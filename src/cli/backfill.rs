@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use super::{Global, output};
 use crate::config::{Pipeline, is_secret};
 use crate::error::{Error, Result};
-use crate::location::redacted;
+use crate::location::{is_url, redacted};
 use crate::partition::{Bound, SECONDS_PER_DAY, range};
 use crate::pipeline::{Backfill, Order, World};
 use crate::plan::Until;
@@ -155,11 +155,10 @@ fn salt(name: String) -> String {
 
 /// The command as it was typed, so that running it again resumes; but what may be a secret is left out.
 pub(super) fn resume_command() -> String {
-    let shown = |arg: String| match arg.split_once('=') {
+    let shown = |arg: String| match arg.strip_prefix("--set=") {
         _ if arg == "--new-run" => format!("--new-run={}", NEW_RUN.get().map_or("", String::as_str)),
-        Some((key, url)) if url.contains("://") => format!("{key}={}", redacted(url)),
-        Some((key, value)) if is_secret(key, value) => format!("{key}=…"),
-        _ => arg,
+        Some(pair) => format!("--set={}", shown_pair(pair)),
+        None => shown_pair(&arg),
     };
     let quoted = |arg: String| {
         let plain = arg.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c));
@@ -167,4 +166,14 @@ pub(super) fn resume_command() -> String {
     };
     let arguments = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
     format!("api2bq {}", arguments.map(shown).map(quoted).collect::<Vec<_>>().join(" "))
+}
+
+fn shown_pair(arg: &str) -> String {
+    match arg.split_once('=') {
+        Some((key, url)) if url.contains("://") || (key.ends_with(".url") && is_url(url)) => {
+            format!("{key}={}", redacted(url))
+        }
+        Some((key, value)) if is_secret(key, value) => format!("{key}=…"),
+        _ => arg.to_owned(),
+    }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::location::{is_url, redacted};
 
 /// A pipeline.toml and where its SQL files are.
 pub(super) struct Files {
@@ -35,6 +36,10 @@ impl Files {
                 shown: "flows/pipeline.toml (built in)".into(),
                 place: Place::BuiltIn(FLOWS),
             });
+        }
+        if is_url(name_or_path) {
+            return Err(Error::usage(format!("`{}` is a URL and no pipeline", redacted(name_or_path)))
+                .hint("name the pipeline, and give the URL as `--set source.url=…`"));
         }
         let path = Path::new(name_or_path);
         let looks_like_path = name_or_path.contains(['/', '\\', '.']);

@@ -15,7 +15,7 @@ const OPEN_TABLES: [&str; 1] = ["source.query."];
 
 /// Query parameters may be keys of an API; those that only stand for the window are none.
 pub fn is_secret(key: &str, value: &str) -> bool {
-    key.contains("source.query.") && !(value.starts_with('{') && value.ends_with('}'))
+    key.contains("source.query.") && !["{after}", "{before}", "{day}", "{format}"].contains(&value)
 }
 
 /// Names of the environment that the rest of the world uses.
@@ -71,7 +71,7 @@ impl Layers {
         for pair in set {
             let (key, text) = pair
                 .split_once('=')
-                .ok_or_else(|| Error::usage(format!("`--set {pair}` is no `key=value`")))?;
+                .ok_or_else(|| Error::usage(format!("`--set {}` is no `key=value`", redacted(pair))))?;
             let value = layers.typed(key.trim(), text)?;
             layers.put(key.trim(), value, Origin::Flag)?;
         }
@@ -101,9 +101,7 @@ impl Layers {
     pub(super) fn shown(&self) -> Vec<Shown> {
         let show = |(key, (value, origin)): (&String, &(Value, Origin))| {
             let value = match value {
-                Value::String(url) if key.ends_with(".url") && url.contains("://") => {
-                    format!("{:?}", redacted(url))
-                }
+                Value::String(url) if key.ends_with(".url") => format!("{:?}", redacted(url)),
                 Value::String(text) if is_secret(key, text) => "…".to_owned(),
                 Value::Array(columns) => format!("{} columns", columns.len()),
                 value => value.to_string(),
@@ -147,7 +145,9 @@ impl Layers {
     fn put(&mut self, key: &str, value: Value, origin: Origin) -> Result<()> {
         if let Some((old, _)) = self.0.get(key) {
             if std::mem::discriminant(old) != std::mem::discriminant(&value) {
-                return Err(Error::usage(format!("`{key}` must be a {}, not {value}", old.type_str())));
+                // Without the value, which may be a list of URLs with passwords in them.
+                let (want, got) = (old.type_str(), value.type_str());
+                return Err(Error::usage(format!("`{key}` must be a {want}, not a value of type {got}")));
             }
         } else if !OPEN_TABLES.iter().any(|open| key.starts_with(open) && !key[open.len()..].contains('.')) {
             return Err(self.unknown(key));
@@ -172,7 +172,8 @@ impl Layers {
             .0
             .keys()
             .max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
-        let error = Error::usage(format!("unknown key `{key}`"));
+        // A URL with a `=` in its query looks like a key until there.
+        let error = Error::usage(format!("unknown key `{}`", redacted(key)));
         match nearest.filter(|near| strsim::jaro_winkler(near, key) > 0.8) {
             Some(near) => error.hint(format!("did you mean `{near}`?")),
             None => error.hint("`--show-settings` prints every key there is"),

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::error::{Error, Result};
+use crate::location::{is_url, redacted};
 use crate::retry::Policy;
 use crate::schema::{Column, ColumnType, Columns, Format, Mode};
 
@@ -155,7 +156,7 @@ impl Pipeline {
     }
 
     pub fn with_stage_url(mut self, url: &str) -> Result<Self> {
-        self.stage.url = absolute_url("stage.url", url)?;
+        self.stage.url = stage_url(url)?;
         Ok(self)
     }
 
@@ -173,7 +174,14 @@ impl Pipeline {
             let (name, value) = line.split_once(':').ok_or_else(|| {
                 Error::usage(format!("line {} of `{path}` is no `Name: value`", number + 1))
             })?;
-            headers.push((name.trim().to_owned(), value.trim().to_owned()));
+            let (name, value) = (name.trim(), value.trim());
+            // RFC 9110's tokens. A name that is none is not shown either: it may be half of a secret.
+            let legal = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+            if name.is_empty() || !name.bytes().all(legal) {
+                return Err(Error::usage(format!("line {} of `{path}` has no header's name", number + 1))
+                    .hint("write `Name: value`, a line each"));
+            }
+            headers.push((name.to_owned(), value.to_owned()));
         }
         Ok(headers)
     }
@@ -241,7 +249,7 @@ fn check(raw: Raw, stage_sql: String, promote_sql: String, shown: Vec<Shown>) ->
     }
     source.url = absolute_url("source.url", &source.url)?;
     let mut stage = raw.stage;
-    stage.url = absolute_url("stage.url", &stage.url)?;
+    stage.url = stage_url(&stage.url)?;
     Ok(Pipeline {
         name: raw.name,
         columns,
@@ -301,12 +309,35 @@ fn absolute_url(key: &str, text: &str) -> Result<String> {
     if text.contains("://") {
         return Ok(text.to_owned());
     }
+    if is_url(text) {
+        return Err(Error::usage(format!("`{key}` `{}` is neither URL nor path", redacted(text)))
+            .hint("URLs have `://` behind their scheme; a path with a `:` starts with `./`"));
+    }
     let path: PathBuf = std::path::absolute(Path::new(text))
         .map_err(|e| Error::usage(format!("`{key}` `{text}` is neither URL nor path")).caused_by(e))?;
     let url = Url::from_file_path(&path)
         .map_err(|()| Error::usage(format!("`{key}` `{text}` is neither URL nor path")))?;
     // Placeholders are part of the text, not of the path.
     Ok(url.to_string().replace("%7B", "{").replace("%7D", "}"))
+}
+
+/// The place to stage into. Its URL is written into journals and load jobs, so it holds no secret.
+fn stage_url(text: &str) -> Result<String> {
+    let url = absolute_url("stage.url", text)?;
+    let bad = |what: &str| Error::usage(format!("`stage.url` {what}: `{}`", redacted(text)));
+    let parsed = Url::parse(&url).map_err(|e| {
+        bad("is no URL").caused_by(e).hint("write `file:///absolute/folder` or `gs://bucket/prefix`")
+    })?;
+    if !parsed.username().is_empty() || parsed.password().is_some() {
+        return Err(bad("has a user or a password")
+            .hint("credentials come from GOOGLE_APPLICATION_CREDENTIALS, not from the URL"));
+    }
+    if parsed.query().is_some() || parsed.fragment().is_some() {
+        return Err(
+            bad("has a `?` or `#`").hint("write them as `%3F` and `%23`, or give a path instead of a URL")
+        );
+    }
+    Ok(url)
 }
 
 #[cfg(test)]

@@ -11,13 +11,15 @@ use url::Url;
 
 use super::Body;
 use crate::error::{Error, Result};
+use crate::location::redacted;
 
 /// 256 KiB: a few hundred records, and few enough calls not to matter.
 const CHUNK_BYTES: usize = 256 << 10;
 
 pub(super) async fn open(url: &Url) -> Result<Body> {
     let path = url.to_file_path().map_err(|()| {
-        Error::usage(format!("`{url}` is no local file")).hint("write `file:///absolute/path`")
+        Error::usage(format!("`{}` is no local file", redacted(url.as_str())))
+            .hint("write `file:///absolute/path`")
     })?;
     let shown = path.display().to_string();
     let cannot = |e: std::io::Error| Error::failed(format!("cannot read `{shown}`")).caused_by(e);

@@ -15,7 +15,7 @@ use url::Url;
 use super::{Body, Options};
 use crate::effects::Clock;
 use crate::error::{Error, Result};
-use crate::location::redacted;
+use crate::location::{Secrets, redacted};
 use crate::retry::parse_retry_after;
 
 /// How long to wait for a connection, for the response's headers, and between two chunks.
@@ -32,6 +32,8 @@ pub(super) struct Http {
     timeouts: Timeouts,
     count_header: Option<String>,
     clock: Clock,
+    /// What was sent and must not be shown when a server repeats it.
+    secrets: Secrets,
 }
 
 impl Http {
@@ -40,9 +42,11 @@ impl Http {
         if options.gzip.unwrap_or(!is_loopback(url)) {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         }
+        let mut secrets = Secrets::default();
         for (name, value) in &options.headers.0 {
             let bad = || Error::usage(format!("header `{name}` cannot be sent"));
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad())?;
+            secrets.add(value);
             let mut value = HeaderValue::from_str(value).map_err(|_| bad())?;
             value.set_sensitive(true);
             headers.append(name, value);
@@ -64,12 +68,15 @@ impl Http {
             client,
             timeouts: options.timeouts,
             count_header: options.count_header.clone(),
+            secrets,
             clock: options.effects.clock.clone(),
         })
     }
 
     pub(super) async fn get(&self, url: Url) -> Result<Body> {
         let shown = redacted(url.as_str());
+        let mut secrets = self.secrets.clone();
+        secrets.add_url(&url);
         let sent = tokio::time::timeout(self.timeouts.headers, self.client.get(url).send()).await;
         let response = match sent {
             Ok(sent) => sent.map_err(|e| unreachable(&shown, e))?,
@@ -82,7 +89,7 @@ impl Http {
         };
         let status = response.status();
         if status.as_u16() != 200 {
-            return Err(refused(&shown, response, &self.clock).await);
+            return Err(refused(&shown, response, &self.clock, &secrets).await);
         }
         let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok());
         let encoding = header("content-encoding").filter(|name| *name != "identity");
@@ -175,11 +182,11 @@ fn broken(shown: &str, error: reqwest::Error) -> Error {
     Error::failed(format!("source `{shown}` broke off")).caused_by(error.without_url()).retryable()
 }
 
-async fn refused(shown: &str, response: reqwest::Response, clock: &Clock) -> Error {
+async fn refused(shown: &str, response: reqwest::Response, clock: &Clock, secrets: &Secrets) -> Error {
     let status = response.status();
     let wait = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok());
     let wait = wait.and_then(|v| parse_retry_after(v, clock.unix_millis() / 1000));
-    let body = start_of_body(response).await;
+    let body = start_of_body(response, secrets).await;
     let said = if body.is_empty() { String::new() } else { format!(": {body}") };
     let error = Error::failed(format!("source `{shown}` answered {status}{said}"));
     match status.as_u16() {
@@ -190,7 +197,7 @@ async fn refused(shown: &str, response: reqwest::Response, clock: &Clock) -> Err
 }
 
 /// The first 200 characters, on one line: enough to see what the server meant.
-async fn start_of_body(mut response: reqwest::Response) -> String {
+async fn start_of_body(mut response: reqwest::Response, secrets: &Secrets) -> String {
     let mut body = Vec::new();
     while body.len() < 800 {
         match tokio::time::timeout(Duration::from_secs(5), response.chunk()).await {
@@ -198,6 +205,7 @@ async fn start_of_body(mut response: reqwest::Response) -> String {
             _ => break,
         }
     }
-    let text: String = String::from_utf8_lossy(&body).split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = secrets.taken_out_of(&String::from_utf8_lossy(&body));
+    let text: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     text.chars().filter(|c| !c.is_control()).take(200).collect()
 }

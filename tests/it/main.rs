@@ -9,3 +9,4 @@ mod help;
 mod layers;
 mod main_job;
 mod resume;
+mod secrets;

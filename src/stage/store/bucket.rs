@@ -38,9 +38,13 @@ impl Bucket {
         // Retries are counted and shown in one place, for every door alike: here none are hidden.
         let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
         let objects = builder.with_retry(retry).with_client_options(client).build().map_err(|e| {
-            Error::usage(format!("cannot open bucket `{bucket}`"))
-                .caused_by(e)
-                .hint("set GOOGLE_APPLICATION_CREDENTIALS, or run `gcloud auth application-default login`")
+            let error = Error::usage(format!("cannot open bucket `{bucket}`"))
+                .hint("set GOOGLE_APPLICATION_CREDENTIALS, or run `gcloud auth application-default login`");
+            // What cannot be decoded is quoted in this cause: it may be the key.
+            match e.to_string().contains("Unable to decode service account") {
+                true => error.context("the credentials file is not one that Google writes"),
+                false => error.caused_by(e),
+            }
         })?;
         let prefix = ObjectPath::from_url_path(url.path())
             .map_err(|e| Error::usage(format!("`{url}` is no place in a bucket")).caused_by(e))?;
