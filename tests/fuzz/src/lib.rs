@@ -7,6 +7,8 @@
 pub mod config;
 #[path = "../../../src/decode/mod.rs"]
 pub mod decode;
+#[path = "../../../src/effects.rs"]
+pub mod effects;
 #[path = "../../../src/error.rs"]
 pub mod error;
 #[path = "../../../src/location.rs"]
@@ -17,6 +19,8 @@ pub mod manifest;
 pub mod partition;
 #[path = "../../../src/reject.rs"]
 pub mod reject;
+#[path = "../../../src/retry.rs"]
+pub mod retry;
 #[path = "../../../src/schema.rs"]
 pub mod schema;
 

@@ -30,7 +30,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let path = folder().join("pipeline.toml");
     std::fs::write(&path, data.get(end + 1..).unwrap_or_default()).expect("written");
     let Ok(pipeline) = Pipeline::resolve(path.to_str().expect("UTF-8"), &set) else { return };
-    let _ = pipeline.headers();
+    let _ = (pipeline.headers(), pipeline.limits.retry());
     for setting in pipeline.settings().iter().filter(|setting| setting.key.ends_with(".url")) {
         let shown: String = serde_json::from_str(&setting.value).unwrap_or_default();
         // Whatever is no path shows where it is and nothing else.
