@@ -40,6 +40,10 @@ use reading::{Reading, Records};
 
 pub use assemble::{Order, World, connect, destination, open_source, open_store};
 
+/// Failed jobs of earlier runs that are passed over for one partition; each is one that some run
+/// sent and whose failure no journal tells of.
+const FOUND_MAX: u32 = 20;
+
 /// Everything a backfill works with.
 #[derive(Debug)]
 pub struct Backfill {
@@ -312,6 +316,7 @@ impl Backfill {
         staged: &StagedPartition,
     ) -> Result<Loaded> {
         let partition = staged.partition;
+        let mut found = 0;
         let mut tries = self.retry.tries(&self.effects, Door::BigQuery, format!("partition `{partition}`"));
         loop {
             let generation = chain.state().generation(partition);
@@ -329,8 +334,10 @@ impl Backfill {
             ))
             .hint("nothing was changed in the table; the same command tries again with the staged files");
             chain.append(Event::Failed { partition, generation, job_id, reason }).await?;
-            if failure.found {
-                // An old failure says nothing about a new try.
+            // An old failure says nothing about a new try; but where there is always another one,
+            // something else is wrong.
+            found += u32::from(failure.found);
+            if failure.found && found <= FOUND_MAX {
                 continue;
             }
             tries.wait_or(if failure.transient { error.retryable() } else { error }).await?;
