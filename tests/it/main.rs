@@ -2,8 +2,10 @@
 
 #![allow(unreachable_pub, reason = "the modules of a test binary have no outside")]
 
+mod agree;
 mod context;
 mod crashes;
+mod documents;
 mod failures;
 mod help;
 mod layers;
