@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::jobs::JobDocument;
 use super::names::JobId;
+use super::routes::path_segments;
 use super::run::Work;
 use super::versions::lock;
 use super::wire::Failure;
@@ -154,7 +155,12 @@ impl Faults {
     }
 
     pub(super) fn on_call(&self, method: &Method, path: &str, is_object: bool) -> Option<Bad> {
-        let call = format_args!("{method} {path}");
+        if self.are_spent() {
+            return None;
+        }
+        // As people write it: clients escape what they like.
+        let decoded = path_segments(path).map_or_else(|_| path.to_owned(), |s| format!("/{}", s.join("/")));
+        let call = format_args!("{method} {decoded}");
         let inserts = method == Method::POST && path.ends_with("/jobs");
         let kind = self.take(call, |kind| match kind {
             Kind::Busy | Kind::RateLimit | Kind::Drop | Kind::DropAfter => !is_object,
@@ -200,8 +206,8 @@ impl Faults {
         self.change(|state| state.late.push((calls, late)));
     }
 
-    /// The inserts whose time has come. To be asked once after every call but the insert itself, which
-    /// counts as the first and so is not taken for one of the later ones.
+    /// The inserts whose time has come. To be asked once after every call; the first asking is that of the
+    /// insert itself, so that one held for 1 lands after the next call.
     pub(super) fn landing(&self) -> Vec<Late> {
         if self.are_spent() {
             return Vec::new();
@@ -330,7 +336,7 @@ mod tests {
         assert!(call(&Method::POST, "/projects/p/jobs", false).is_none());
         assert!(call(&Method::PUT, "/bucket/a.parquet", true).is_none());
         assert!(!faults.are_spent());
-        assert!(matches!(call(&Method::PUT, "/bucket/0001.json", true), Some(Bad::RefuseAfter(_))));
+        assert!(matches!(call(&Method::PUT, "/bucket/a%2F0001%2Ejson", true), Some(Bad::RefuseAfter(_))));
         assert!(faults.are_spent());
     }
 
