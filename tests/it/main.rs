@@ -3,12 +3,16 @@
 #![allow(unreachable_pub, reason = "the modules of a test binary have no outside")]
 
 mod agree;
+mod compare;
 mod context;
 mod crashes;
 mod documents;
+mod embedded;
 mod failures;
+mod faults;
 mod help;
 mod layers;
 mod main_job;
+mod process;
 mod resume;
 mod secrets;
