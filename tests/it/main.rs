@@ -11,6 +11,7 @@ mod embedded;
 mod failures;
 mod faults;
 mod help;
+mod kills;
 mod layers;
 mod main_job;
 mod process;
