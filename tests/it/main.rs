@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "the modules of a test binary have no outside")]
 
 mod agree;
+mod chaos;
 mod compare;
 mod context;
 mod crashes;
@@ -15,5 +16,6 @@ mod kills;
 mod layers;
 mod main_job;
 mod process;
+mod proxy;
 mod resume;
 mod secrets;
