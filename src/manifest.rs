@@ -125,6 +125,9 @@ pub struct Manifest {
     pub counts: WindowCounts,
     pub target: Target,
     pub partitions: Vec<StagedPartition>,
+    /// The rejects that were kept, a line each. Other files beside it are of attempts before this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejects: Option<StagedFile>,
 }
 
 /// What the load jobs of a manifest will write to, and how.

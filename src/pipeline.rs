@@ -28,7 +28,7 @@ use crate::error::{Error, Kind, Result};
 use crate::load::{self, Destination, Outcome};
 use crate::manifest::{Event, Loaded, Manifest, StagedPartition, WindowCounts};
 use crate::partition::{Partition, Window};
-use crate::plan::{Plan, Until, window_folder};
+use crate::plan::{Plan, Until, rejects_folder, window_folder};
 use crate::receipt::{Receipt, WindowReceipt};
 use crate::retry::Policy;
 use crate::source::Source;
@@ -229,12 +229,13 @@ impl Backfill {
         for staged in &mut written.partitions {
             staged.job_id = load::job_id(&self.destination, staged, 0);
         }
+        let mut rejects = None;
         if !decoded.rejects.is_empty() {
-            let name = format!("{}/rejects/{}/{}", self.pipeline.name, self.plan.run, window.key());
-            stage::rejects::write(&self.store, &name, window, &decoded.rejects).await?;
+            let name = format!("{}/{}", rejects_folder(&self.pipeline.name, &self.plan.run), window.key());
+            rejects = Some(stage::rejects::write(&self.store, &name, window, &decoded.rejects).await?);
         }
-        let target = self.destination.target();
-        Ok((Manifest { window, counts, target, partitions: written.partitions.clone() }, written))
+        let (target, partitions) = (self.destination.target(), written.partitions.clone());
+        Ok((Manifest { window, counts, target, partitions, rejects }, written))
     }
 
     /// Proves that what an intent names is there as it was staged, before a job reads it. Files

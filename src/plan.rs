@@ -69,6 +69,11 @@ pub fn window_folder(pipeline: &str, run: &str, window: Window) -> String {
     format!("{}/{run}/w/{}", runs_folder(pipeline), window.key())
 }
 
+/// The folder of a run's rejects.
+pub fn rejects_folder(pipeline: &str, run: &str) -> String {
+    format!("{pipeline}/rejects/{run}")
+}
+
 /// The plan of a run, or `None` where there is no such run.
 pub async fn read(store: &Store, pipeline: &str, run: &str) -> Result<Option<Document>> {
     let name = format!("{}/{run}/plan.json", runs_folder(pipeline));

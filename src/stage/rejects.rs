@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::journal::sha256_hex;
 use super::store::Store;
 use crate::error::{Error, Result};
+use crate::manifest::StagedFile;
 use crate::partition::Window;
 use crate::reject::Reject;
 
@@ -24,7 +25,7 @@ struct Line<'a> {
 }
 
 /// Writes the rejects of one window to `<name>-<hash>.ndjson`. The same rejects give the same file.
-pub async fn write(store: &Store, name: &str, window: Window, rejects: &[Reject]) -> Result<()> {
+pub async fn write(store: &Store, name: &str, window: Window, rejects: &[Reject]) -> Result<StagedFile> {
     let mut lines = Vec::new();
     for reject in rejects {
         let text = std::str::from_utf8(&reject.raw).ok();
@@ -41,7 +42,9 @@ pub async fn write(store: &Store, name: &str, window: Window, rejects: &[Reject]
         lines.push(b'\n');
     }
     // The content is in the name: what an attempt before the intent wrote may be of another body.
-    let name = format!("{name}-{}.ndjson", &sha256_hex(&lines)[..8]);
+    let sha256 = sha256_hex(&lines);
+    let name = format!("{name}-{}.ndjson", &sha256[..8]);
     store.create(&name, &lines).await?;
-    Ok(())
+    let (rows, bytes) = (rejects.len() as u64, lines.len() as u64);
+    Ok(StagedFile { url: store.url_of(&name)?, rows, bytes, sha256 })
 }
