@@ -131,3 +131,59 @@ pub fn job_id(destination: &Destination, staged: &StagedPartition, generation: u
     let Destination { pipeline, table, .. } = destination;
     load_job_id(pipeline, table, staged.partition, generation, &staged.logical_hash)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::config::Pipeline;
+
+    /// Once `étudiant` in its two spellings, and two long names with one start, shared their ids: the
+    /// second table's load found the first one's job, done.
+    #[test]
+    fn different_tables_never_share_a_job_id() {
+        let columns = Pipeline::resolve("flows", &[]).expect("a pipeline").columns;
+        let long = "x".repeat(300);
+        let (longer, spaced) = (format!("{long}y"), "x ".repeat(300));
+        let names = [
+            ("LANL", "flows_staging"),
+            ("LANL_flows", "staging"),
+            ("LANL", "\u{e9}tudiant"),
+            ("LANL", "e\u{301}tudiant"),
+            ("LANL", "-tudiant"),
+            ("LANL", "_tudiant"),
+            ("LANL", "a b"),
+            ("LANL", "a-b"),
+            ("LANL", "お客様"),
+            ("LANL", "お客机"),
+            ("LANL", &long),
+            ("LANL", &longer),
+            ("LANL", &spaced),
+            (&long, "a"),
+            (&longer, "a"),
+        ];
+        let staged = StagedPartition {
+            partition: Partition::from_date(chrono::NaiveDate::default()),
+            rows: 1,
+            logical_hash: "0".repeat(32),
+            job_id: String::new(),
+            files: Vec::new(),
+        };
+        let id = |(dataset, table): &(&str, &str)| {
+            let destination = Destination {
+                pipeline: "flows".into(),
+                table: TableId::new("p", dataset, table),
+                location: "US".into(),
+                columns: columns.clone(),
+            };
+            job_id(&destination, &staged, 0)
+        };
+        let ids: BTreeSet<String> = names.iter().map(id).collect();
+        assert_eq!(ids.len(), names.len(), "{ids:#?}");
+        for id in ids {
+            assert!(id.len() <= 1024 && id.is_ascii(), "{id}");
+            assert!(id.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-'), "{id}");
+        }
+    }
+}

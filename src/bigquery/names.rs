@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use sha2::{Digest, Sha256};
+
 use crate::partition::Partition;
 
 /// `project.dataset.table`, and the partition behind a `$`.
@@ -38,9 +40,13 @@ impl fmt::Display for TableId {
     }
 }
 
-/// `api2bq_<pipeline>_<dataset>_<table>_<partition>_g<generation>_<20 hex of the logical hash>`.
+/// Job ids take 1,024 characters, dataset and table names as many each.
+const NAME_LENGTH_MAX: usize = 200;
+
+/// `api2bq_<pipeline>-<dataset>-<table>_<partition>_g<generation>_<20 hex of the logical hash>`.
 ///
-/// The generation makes a failed id replaceable; the hash keeps different content apart. Whatever a
+/// The generation makes a failed id replaceable; the hash keeps different content apart. Different
+/// tables never share an id: the second one's rows would be taken for loaded already. Whatever a
 /// damaged journal says, this is an id: the service then answers, and nothing panics.
 pub fn load_job_id(
     pipeline: &str,
@@ -49,20 +55,31 @@ pub fn load_job_id(
     generation: u32,
     logical_hash: &str,
 ) -> String {
-    // Job ids take letters, digits, `_` and `-`; project and dataset keep equal tables apart.
-    let safe = |name: &str, length_max: usize| -> String {
-        name.chars()
-            .map(|c| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '-' })
-            .take(length_max)
-            .collect()
-    };
     format!(
-        "api2bq_{}_{}_{}_{partition}_g{generation}_{}",
-        safe(pipeline, 100),
-        safe(&table.dataset, 200),
-        safe(&table.table, 200),
-        safe(logical_hash, 20)
+        "api2bq_{}-{}-{}_{partition}_g{generation}_{}",
+        distinct(pipeline),
+        distinct(&table.dataset),
+        distinct(&table.table),
+        logical_hash.chars().map(letter).take(20).collect::<String>()
     )
+}
+
+/// A name as a part of a job id, which takes letters, digits, `_` and `-`.
+///
+/// One with anything but letters, digits and `_` has its hash behind it, since what is put in the
+/// place of a letter may stand in another name; so has a long one. The others hold no `-`, which
+/// parts them.
+fn distinct(name: &str) -> String {
+    if name.len() <= NAME_LENGTH_MAX && name.chars().all(|c| c == letter(c)) {
+        return name.to_owned();
+    }
+    let shown: String = name.chars().map(letter).take(NAME_LENGTH_MAX).collect();
+    let hash = Sha256::digest(name.as_bytes());
+    format!("{shown}-{:08x}", u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]))
+}
+
+fn letter(c: char) -> char {
+    if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }
 }
 
 #[cfg(test)]
@@ -76,9 +93,9 @@ mod tests {
         let id = |hash: &str| load_job_id("flows", &table, Partition::from_date(date), 3, hash);
         assert_eq!(
             id("0123456789abcdef0123456789abcdef"),
-            "api2bq_flows_LANL_my--n--flows_20110101_g3_0123456789abcdef0123"
+            "api2bq_flows-LANL-my--n--flows-24d3cce0_20110101_g3_0123456789abcdef0123"
         );
         // A slice of the first 20 bytes once panicked here: one entry stopped the whole run.
-        assert_eq!(id("é"), "api2bq_flows_LANL_my--n--flows_20110101_g3_-");
+        assert_eq!(id("é"), "api2bq_flows-LANL-my--n--flows-24d3cce0_20110101_g3_-");
     }
 }
