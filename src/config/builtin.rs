@@ -1,5 +1,6 @@
 //! The files of a pipeline: built into the program, or in a folder of the user's.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -73,8 +74,14 @@ fn read(path: &Path) -> Result<String> {
             Error::usage(format!("`{}` is a folder", path.display())).hint("name the pipeline.toml in it")
         );
     }
-    if metadata.len() > FILE_BYTES_MAX {
-        return Err(Error::usage(format!("`{}` has more than {FILE_BYTES_MAX} bytes", path.display())));
+    let mut text = String::new();
+    // A device or a pipe has no length before it was read.
+    let file = std::fs::File::open(path).map_err(cannot)?;
+    let read = file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text);
+    if metadata.len() > FILE_BYTES_MAX || text.len() as u64 > FILE_BYTES_MAX {
+        return Err(Error::usage(format!("`{}` has more than {FILE_BYTES_MAX} bytes", path.display()))
+            .hint("a pipeline.toml is a page of text; is this one?"));
     }
-    std::fs::read_to_string(path).map_err(cannot)
+    read.map_err(cannot)?;
+    Ok(text)
 }

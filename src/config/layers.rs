@@ -168,13 +168,15 @@ impl Layers {
     }
 
     fn unknown(&self, key: &str) -> Error {
-        let nearest = self
-            .0
-            .keys()
-            .max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
+        // A key without its table is a common slip: then the last part is what to compare.
+        let alike = |known: &str| {
+            let last = known.rsplit('.').next().filter(|_| !key.contains('.')).unwrap_or(known);
+            strsim::jaro_winkler(known, key).max(strsim::jaro_winkler(last, key))
+        };
+        let nearest = self.0.keys().max_by(|a, b| alike(a).total_cmp(&alike(b)));
         // A URL with a `=` in its query looks like a key until there.
         let error = Error::usage(format!("unknown key `{}`", redacted(key)));
-        match nearest.filter(|near| strsim::jaro_winkler(near, key) > 0.8) {
+        match nearest.filter(|near| alike(near) > 0.8) {
             Some(near) => error.hint(format!("did you mean `{near}`?")),
             None => error.hint("`--show-settings` prints every key there is"),
         }

@@ -4,9 +4,11 @@ mod builtin;
 mod layers;
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use chrono::NaiveDate;
+use regex::Regex;
 use serde::Deserialize;
 use url::Url;
 
@@ -144,7 +146,7 @@ impl Pipeline {
             Error::usage(format!("bad setting in `{}`: {}", files.shown, e.message()))
                 .hint("`--show-settings` prints every setting with its origin")
         })?;
-        check_name(&raw.name)?;
+        check_name(&raw.name).map_err(|e| e.context(format!("`{}`", files.shown)))?;
         let stage_sql = files.read(&raw.transform.sql)?;
         let promote_sql = files.read(&raw.promote.sql)?;
         check(raw, stage_sql, promote_sql, layered.shown())
@@ -279,7 +281,12 @@ fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// BigQuery's rules: datasets take letters, digits and `_`; tables also other letters, `-` and spaces.
+/// Letters, marks, numbers, connectors, dashes and spaces of any script, as BigQuery's documentation says:
+/// without the marks, `ग्राहक` could not be written, nor a decomposed `é`.
+static TABLE_NAME: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"\A[\p{L}\p{M}\p{N}\p{Pc}\p{Pd}\p{Zs}]+\z").expect("a constant"));
+
+/// BigQuery's rules: datasets take letters, digits and `_`; tables also what [`TABLE_NAME`] has.
 fn check_warehouse(warehouse: &Warehouse) -> Result<()> {
     let project = &warehouse.project;
     if project.is_empty() || !project.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:_".contains(&b)) {
@@ -292,10 +299,10 @@ fn check_warehouse(warehouse: &Warehouse) -> Result<()> {
             .hint("letters, digits and `_`"));
     }
     for (key, table) in [("staging_table", &warehouse.staging_table), ("table", &warehouse.table)] {
-        let legal = |c: char| c.is_alphanumeric() || "_- ".contains(c);
-        if table.trim().is_empty() || table.len() > 1024 || !table.chars().all(legal) {
-            return Err(Error::usage(format!("`warehouse.{key}` `{table}` is no table name"))
-                .hint("letters, digits, `_`, `-` and spaces, at most 1,024 bytes"));
+        if table.trim().is_empty() || table.len() > 1024 || !TABLE_NAME.is_match(table) {
+            let shown: String = table.chars().take(100).collect();
+            return Err(Error::usage(format!("`warehouse.{key}` `{shown}` is no table name"))
+                .hint("letters, marks, digits, `_`, `-` and spaces, at most 1,024 bytes"));
         }
     }
     if warehouse.staging_table == warehouse.table {
