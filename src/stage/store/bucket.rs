@@ -33,7 +33,9 @@ impl Bucket {
                 .with_bucket_name(bucket)
                 .with_base_url(&base)
                 .with_credentials(Arc::new(StaticCredentialProvider::new(credential)));
-            client = client.with_allow_http(true);
+            // An emulator is never behind a proxy. Naming one is the only way to have the
+            // environment's ignored, and excluding all hosts the way not to use that one either.
+            client = client.with_allow_http(true).with_proxy_url(&base).with_proxy_excludes("*");
         }
         // Retries are counted and shown in one place, for every door alike: here none are hidden.
         let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
