@@ -43,6 +43,7 @@ pub mod bigquery;
 // Flows: the stages put together.
 pub mod plan;
 pub mod receipt;
+pub mod ledger;
 pub mod pipeline;
 pub mod promote;
 

@@ -66,6 +66,24 @@ impl fmt::Display for Window {
     }
 }
 
+/// Windows in order of time as a person would list them: neighbours together, the end of a long list cut.
+pub fn spans(windows: impl IntoIterator<Item = Window>) -> String {
+    const SHOWN: usize = 10;
+    let mut spans: Vec<(Window, usize)> = Vec::new();
+    for window in windows {
+        match spans.last_mut() {
+            Some((span, windows)) if span.before == window.after => {
+                (span.before, *windows) = (window.before, *windows + 1);
+            }
+            _ => spans.push((window, 1)),
+        }
+    }
+    let left: usize = spans.iter().skip(SHOWN).map(|(_, windows)| windows).sum();
+    let shown: Vec<_> = spans.iter().take(SHOWN).map(|(span, _)| span.to_string()).collect();
+    let more = if left > 0 { format!(" and {left} more") } else { String::new() };
+    format!("{}{more}", shown.join(", "))
+}
+
 /// 1-based day of a second.
 pub fn day_of(second: i64) -> i64 {
     second.saturating_sub(1).div_euclid(SECONDS_PER_DAY) + 1
@@ -207,6 +225,15 @@ mod tests {
         let dates =
             range("2011-01-01".parse().expect("a date"), "2011-01-03".parse().expect("a date"), epoch());
         assert_eq!(dates.expect("a range"), window);
+    }
+
+    #[test]
+    fn neighbours_are_listed_together_and_a_long_list_is_cut() {
+        let day = |day: i64| Window { after: (day - 1) * SECONDS_PER_DAY, before: day * SECONDS_PER_DAY };
+        assert_eq!(spans([day(3)]), "day 3");
+        assert_eq!(spans([1, 2, 3, 7, 9, 10].map(day)), "days 1-3, day 7, days 9-10");
+        let odd = spans((0..50).map(|n| day(2 * n + 1)));
+        assert!(odd.starts_with("day 1, day 3, ") && odd.ends_with("day 19 and 40 more"), "{odd}");
     }
 
     #[test]

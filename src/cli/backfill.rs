@@ -2,17 +2,20 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use clap::ValueEnum;
 
 use super::{Global, output};
 use crate::config::{Pipeline, is_secret};
 use crate::error::{Error, Result};
+use crate::ledger;
 use crate::location::{is_url, redacted};
-use crate::partition::{Bound, SECONDS_PER_DAY, range};
+use crate::partition::{Bound, SECONDS_PER_DAY, range, spans};
 use crate::pipeline::{Backfill, Order, World};
-use crate::plan::Until;
-use crate::receipt::Receipt;
+use crate::plan::{Plan, Until};
+use crate::receipt::{Allowed, Receipt};
+use crate::stage::Store;
 use crate::telemetry::say;
 
 /// Load a range of days into day partitions; the same command again resumes
@@ -42,9 +45,9 @@ pub(super) struct Args {
     /// Stop after this stage
     #[arg(long, value_enum, default_value = "load")]
     until: UntilArg,
-    /// Rejected records that still count as complete (exit 0)
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    max_rejects: u64,
+    /// Rejected records that still count as complete (exit 0): a number, or a share as `0.5%`
+    #[arg(long, value_name = "N|N%", default_value = "0")]
+    max_rejects: Allowed,
     /// Write the receipt as JSON; `-` is stdout
     #[arg(long, value_name = "FILE")]
     summary_json: Option<PathBuf>,
@@ -104,7 +107,9 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
         write_summary(path, "")?;
     }
     let world = World { show: global.show(), ..World::default() };
-    let receipt = Backfill::assemble(pipeline, &order, world).await?.run().await?;
+    let backfill = Backfill::assemble(pipeline, &order, world).await?;
+    let _ = UNDER_WAY.set((backfill.store.clone(), backfill.plan.clone(), order.until));
+    let receipt = backfill.run().await?;
     let text = output::receipt(&receipt);
     match args.summary_json.as_deref() {
         Some(path) if path == Path::new("-") => {
@@ -117,10 +122,10 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
         }
         None => output::print(&text)?,
     }
-    if receipt.failed.len() > 1 {
-        for (window, error) in &receipt.failed {
-            say(&format!("missing: {window}: {error}\n"));
-        }
+    let missing = receipt.missing();
+    // A single one is named by the error that comes last.
+    if missing.len() > 1 {
+        say(&format!("{}\n", missing.join("\n")));
     }
     receipt.verdict(args.max_rejects, &resume_command())
 }
@@ -142,6 +147,25 @@ fn json(receipt: &Receipt) -> Result<String> {
 fn write_summary(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text)
         .map_err(|e| Error::usage(format!("cannot write `--summary-json` `{}`", path.display())).caused_by(e))
+}
+
+/// What this process is at, for whoever interrupts it.
+static UNDER_WAY: OnceLock<(Store, Plan, Until)> = OnceLock::new();
+
+/// Nobody who pressed Ctrl-C waits longer to hear what is missing.
+const LOOK_BACK_MAX: Duration = Duration::from_secs(2);
+
+/// What an interrupted backfill leaves to do, as the journal tells it.
+pub(super) async fn missing() -> Option<String> {
+    let (store, plan, until) = UNDER_WAY.get()?;
+    if *until == Until::Decode {
+        return None;
+    }
+    let left = tokio::time::timeout(LOOK_BACK_MAX, ledger::left_of(store, plan, *until)).await;
+    match left.ok()?.ok()? {
+        left if left.is_empty() => None,
+        left => Some(format!("missing: {}: interrupted\n", spans(left))),
+    }
 }
 
 /// The name of the new run, for the command that resumes it.

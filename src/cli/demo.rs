@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::partition::{Bound, Partition, SECONDS_PER_DAY, range};
 use crate::pipeline::{Backfill, Order, World, connect};
 use crate::plan::Until;
+use crate::receipt::Allowed;
 use crate::telemetry::say;
 
 /// Run the whole main job offline: generated flows, embedded BigQuery, receipt, one query
@@ -76,7 +77,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
     let world = World { bigquery: Some(warehouse.url()), show: global.show(), ..World::default() };
     let receipt = Backfill::assemble(pipeline.clone(), &order, world).await?.run().await?;
     output::print(&output::receipt(&receipt))?;
-    receipt.verdict(0, "api2bq demo")?;
+    receipt.verdict(Allowed::Records(0), "api2bq demo")?;
 
     let bigquery = connect(&pipeline, Some(warehouse.url()), &Effects::default()).await?;
     // A larger demo in the same folder may have left later days; this one answers for its own.

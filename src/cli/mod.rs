@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::error::{Error, Kind, Result};
-use crate::telemetry::Show;
+use crate::telemetry::{Show, say};
 
 /// Streams an HTTP API's XML or JSON records into BigQuery day partitions, every record accounted for.
 #[derive(Debug, Parser)]
@@ -80,6 +80,13 @@ enum LogFormat {
     Json,
 }
 
+/// How a command prints its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
 impl Global {
     fn show(&self) -> Show {
         let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
@@ -103,14 +110,23 @@ pub fn run() -> ExitCode {
     let ended = runtime.block_on(async {
         let serves = cli.command.serves();
         let command = cli.command.run(&cli.global);
-        tokio::select! {
-            ended = command => ended,
+        let ended = tokio::select! {
+            ended = command => Some(ended),
+            () = interrupted() => None,
+        };
+        match ended {
+            Some(ended) => ended,
             // That is how a server is stopped.
-            () = interrupted() => match serves {
-                true => Ok(()),
-                false => Err(Error::new(Kind::Interrupted, "interrupted")
-                    .hint(format!("what was done stays; the same command resumes: `{}`", backfill::resume_command()))),
-            },
+            None if serves => Ok(()),
+            None => {
+                // Its windows were dropped with it: what the journal says now, it will say tomorrow.
+                if let Some(missing) = backfill::missing().await {
+                    say(&missing);
+                }
+                let resume = backfill::resume_command();
+                Err(Error::new(Kind::Interrupted, "interrupted")
+                    .hint(format!("what was done stays; the same command resumes: `{resume}`")))
+            }
         }
     });
     // Reading threads of sources may hang in a read that nobody waits for any more.

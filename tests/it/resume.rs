@@ -120,6 +120,8 @@ fn ctrl_c_ends_in_time_with_130_and_the_same_command_finishes() {
     assert_eq!(child.wait().expect("it ends").code(), Some(130));
     assert!(asked.elapsed() < Duration::from_secs(10));
     assert!(said.iter().any(|line| line.contains("resumes: `api2bq backfill flows")), "{said:?}");
+    let missing = said.iter().find(|line| line.starts_with("missing: day"));
+    assert!(missing.is_some_and(|line| line.ends_with(": interrupted")), "{said:?}");
     let leftovers = std::fs::read_dir(context.path("stage/.scratch")).into_iter().flatten().count();
     assert_eq!(leftovers, 0, "files in the making are taken away");
     let resumed: Ended = context.command(arguments).output().expect("it runs").into();
