@@ -6,7 +6,9 @@ mod demo;
 mod emulator;
 mod output;
 mod promote;
+mod rejects;
 mod source;
+mod status;
 
 use std::process::ExitCode;
 
@@ -29,6 +31,7 @@ const EXAMPLES: &str = "\
 Examples:
   api2bq demo                                     the whole main job, offline
   api2bq backfill flows --from 1 --to 3           three days into BigQuery
+  api2bq status flows                             runs, windows, rows per day, what is missing
   api2bq promote flows --days 30                  rebuild production from staging
 
 Exit codes:
@@ -44,6 +47,8 @@ Environment:
 enum Command {
     Demo(demo::Args),
     Backfill(backfill::Args),
+    Status(status::Args),
+    Rejects(rejects::Args),
     Promote(promote::Args),
     Source(source::Args),
     Emulator(emulator::Args),
@@ -147,6 +152,8 @@ impl Command {
         match self {
             Command::Demo(args) => demo::run(args, global).await,
             Command::Backfill(args) => backfill::run(args, global).await,
+            Command::Status(args) => status::run(args).await,
+            Command::Rejects(args) => rejects::run(args).await,
             Command::Promote(args) => promote::run(args).await,
             Command::Source(args) => source::run(args).await,
             Command::Emulator(args) => emulator::run(args).await,

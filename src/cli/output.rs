@@ -4,12 +4,14 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use indicatif::{BinaryBytes, DecimalBytes, HumanCount};
+use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
 use super::{Global, LogFormat};
 use crate::bigquery::Rows;
 use crate::effects::Retries;
 use crate::error::{Error, Result};
+use crate::ledger::Standing;
 use crate::manifest::WindowCounts;
 use crate::plan::Until;
 use crate::receipt::Receipt;
@@ -158,6 +160,24 @@ fn equation(totals: &WindowCounts) -> String {
     )
 }
 
+/// A result as JSON.
+pub(super) fn json(result: &impl Serialize) -> Result<String> {
+    let json = serde_json::to_string_pretty(result);
+    json.map(|json| json + "\n").map_err(|e| Error::failed("cannot write the result").caused_by(e))
+}
+
+/// How far a window has come, in a word; the same as in JSON.
+pub(super) fn word(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Done => "done",
+        Standing::Empty => "empty",
+        Standing::Open => "open",
+        Standing::Failed => "failed",
+        Standing::Missing => "missing",
+        Standing::Damaged => "damaged",
+    }
+}
+
 /// Query results as an aligned table with a header.
 pub(super) fn rows(rows: &Rows) -> String {
     let mut table = vec![rows.columns.clone()];
@@ -168,7 +188,7 @@ pub(super) fn rows(rows: &Rows) -> String {
 }
 
 /// Columns to the right, as wide as their widest cell; a first column without any content is left out.
-fn aligned(table: &[Vec<String>]) -> String {
+pub(super) fn aligned(table: &[Vec<String>]) -> String {
     let columns = table.first().map_or(0, Vec::len);
     let width = |c: usize| table.iter().map(|row| row[c].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();

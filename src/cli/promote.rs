@@ -2,10 +2,10 @@
 
 use chrono::NaiveDate;
 
-use super::output;
+use super::{Format, output};
 use crate::config::Pipeline;
 use crate::effects::Effects;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::pipeline::connect;
 use crate::promote::{Promoted, promote};
 
@@ -35,12 +35,6 @@ pub(super) struct Args {
     format: Format,
 }
 
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Format {
-    Text,
-    Json,
-}
-
 pub(super) async fn run(args: Args) -> Result<()> {
     let pipeline = Pipeline::resolve(&args.pipeline, &args.set)?;
     let bigquery = connect(&pipeline, None, &Effects::default()).await?;
@@ -48,11 +42,7 @@ pub(super) async fn run(args: Args) -> Result<()> {
     let promoted = promote(&pipeline, &bigquery, days, args.as_of).await?;
     match args.format {
         Format::Text => output::print(&sentence(&promoted)),
-        Format::Json => {
-            let json = serde_json::to_string_pretty(&promoted)
-                .map_err(|e| Error::failed("cannot write the result").caused_by(e))?;
-            output::print(&format!("{json}\n"))
-        }
+        Format::Json => output::print(&output::json(&promoted)?),
     }
 }
 

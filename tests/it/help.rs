@@ -6,7 +6,17 @@ use crate::context::TestContext;
 fn every_commands_help_reads_as_reviewed() {
     let context = TestContext::new();
     let mut pages = context.run(["--help"]).success().stdout;
-    for command in ["demo", "backfill", "promote", "source", "emulator", "completions", "man"] {
+    for command in [
+        "demo",
+        "backfill",
+        "status",
+        "rejects",
+        "promote",
+        "source",
+        "emulator",
+        "completions",
+        "man",
+    ] {
         let page = context.run([command, "--help"]).success().stdout;
         assert!(page.contains("Example"), "{command} --help has no example");
         pages += &format!("\n════ api2bq {command} --help\n{page}");

@@ -4,6 +4,7 @@
 
 mod agree;
 mod chaos;
+mod commands;
 mod compare;
 mod context;
 mod crashes;
