@@ -46,6 +46,7 @@ pub mod receipt;
 pub mod ledger;
 pub mod pipeline;
 pub mod promote;
+pub mod verify;
 
 // Stand-ins, so that everything runs offline: the source's API and BigQuery itself.
 pub mod demo;

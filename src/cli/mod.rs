@@ -9,6 +9,7 @@ mod promote;
 mod rejects;
 mod source;
 mod status;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,7 @@ Examples:
   api2bq demo                                     the whole main job, offline
   api2bq backfill flows --from 1 --to 3           three days into BigQuery
   api2bq status flows                             runs, windows, rows per day, what is missing
+  api2bq verify flows                             prove it again: journal, files, BigQuery
   api2bq promote flows --days 30                  rebuild production from staging
 
 Exit codes:
@@ -48,6 +50,7 @@ enum Command {
     Demo(demo::Args),
     Backfill(backfill::Args),
     Status(status::Args),
+    Verify(verify::Args),
     Rejects(rejects::Args),
     Promote(promote::Args),
     Source(source::Args),
@@ -153,6 +156,7 @@ impl Command {
             Command::Demo(args) => demo::run(args, global).await,
             Command::Backfill(args) => backfill::run(args, global).await,
             Command::Status(args) => status::run(args).await,
+            Command::Verify(args) => verify::run(args).await,
             Command::Rejects(args) => rejects::run(args).await,
             Command::Promote(args) => promote::run(args).await,
             Command::Source(args) => source::run(args).await,

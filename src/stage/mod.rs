@@ -1,5 +1,6 @@
 //! Staged rows become Parquet files per day, durable in a folder or a bucket, before anything is loaded.
 
+pub mod audit;
 pub mod journal;
 mod parquet;
 pub mod rejects;

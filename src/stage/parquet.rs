@@ -173,21 +173,22 @@ fn sha256_of(path: &Path) -> Result<(u64, String)> {
 }
 
 /// Row count and sum of 128-bit row hashes modulo 2^128: independent of order, batches and files.
-struct LogicalHash {
+#[derive(Debug)]
+pub(super) struct LogicalHash {
     converter: RowConverter,
     rows: u64,
     sum: u128,
 }
 
 impl LogicalHash {
-    fn new(schema: &SchemaRef) -> Result<Self> {
+    pub(super) fn new(schema: &SchemaRef) -> Result<Self> {
         let fields = schema.fields().iter().map(|f| SortField::new(f.data_type().clone())).collect();
         let converter = RowConverter::new(fields)
             .map_err(|e| Error::usage("a column's type cannot be hashed").caused_by(e))?;
         Ok(LogicalHash { converter, rows: 0, sum: 0 })
     }
 
-    fn add(&mut self, batch: &RecordBatch) -> Result<()> {
+    pub(super) fn add(&mut self, batch: &RecordBatch) -> Result<()> {
         let rows = self.converter.convert_columns(batch.columns());
         let rows = rows.map_err(|e| Error::failed("cannot hash staged rows").caused_by(e))?;
         for row in &rows {
@@ -198,7 +199,7 @@ impl LogicalHash {
     }
 
     /// 32 hex digits of the hash over count and sum.
-    fn finish(&self) -> String {
+    pub(super) fn finish(&self) -> String {
         let mut bytes = [0; 24];
         bytes[..8].copy_from_slice(&self.rows.to_le_bytes());
         bytes[8..].copy_from_slice(&self.sum.to_le_bytes());

@@ -10,6 +10,7 @@ fn every_commands_help_reads_as_reviewed() {
         "demo",
         "backfill",
         "status",
+        "verify",
         "rejects",
         "promote",
         "source",

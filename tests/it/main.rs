@@ -17,6 +17,7 @@ mod kills;
 mod layers;
 mod main_job;
 mod process;
+mod proofs;
 mod proxy;
 mod resume;
 mod secrets;
