@@ -47,6 +47,7 @@ pub mod ledger;
 pub mod pipeline;
 pub mod promote;
 pub mod verify;
+pub mod sweep;
 
 // Stand-ins, so that everything runs offline: the source's API and BigQuery itself.
 pub mod demo;

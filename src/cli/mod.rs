@@ -4,6 +4,7 @@ mod backfill;
 mod completions;
 mod demo;
 mod emulator;
+mod gc;
 mod output;
 mod promote;
 mod rejects;
@@ -52,6 +53,7 @@ enum Command {
     Status(status::Args),
     Verify(verify::Args),
     Rejects(rejects::Args),
+    Gc(gc::Args),
     Promote(promote::Args),
     Source(source::Args),
     Emulator(emulator::Args),
@@ -158,6 +160,7 @@ impl Command {
             Command::Status(args) => status::run(args).await,
             Command::Verify(args) => verify::run(args).await,
             Command::Rejects(args) => rejects::run(args).await,
+            Command::Gc(args) => gc::run(args).await,
             Command::Promote(args) => promote::run(args).await,
             Command::Source(args) => source::run(args).await,
             Command::Emulator(args) => emulator::run(args).await,

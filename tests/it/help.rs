@@ -12,6 +12,7 @@ fn every_commands_help_reads_as_reviewed() {
         "status",
         "verify",
         "rejects",
+        "gc",
         "promote",
         "source",
         "emulator",

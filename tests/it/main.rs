@@ -21,3 +21,4 @@ mod proofs;
 mod proxy;
 mod resume;
 mod secrets;
+mod sweeps;
