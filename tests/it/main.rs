@@ -3,6 +3,8 @@
 #![allow(unreachable_pub, reason = "the modules of a test binary have no outside")]
 
 mod agree;
+mod bad_config;
+mod bad_state;
 mod chaos;
 mod commands;
 mod compare;
