@@ -18,7 +18,7 @@ use api2bq::partition::{SECONDS_PER_DAY, Window};
 use api2bq::pipeline::{Backfill, Order, World as Outside, connect};
 use api2bq::plan::Until;
 use api2bq::promote::promote;
-use api2bq::receipt::Receipt;
+use api2bq::receipt::{Allowed, Receipt};
 use api2bq::serve::Server;
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
@@ -323,7 +323,7 @@ impl Stage {
 }
 
 fn verdict(receipt: &Receipt) -> Ended {
-    match receipt.verdict(1, "the same command") {
+    match receipt.verdict(Allowed::Records(1), "the same command") {
         Ok(()) => Ended::Complete,
         Err(error) => Ended::Failed(error.to_string()),
     }
