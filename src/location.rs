@@ -68,6 +68,15 @@ impl Secrets {
         self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     }
 
+    /// A header's value, each word of it, and what is packed in one as in `Basic dXNlcjpwYXNz`.
+    pub fn add_header(&mut self, value: &str) {
+        self.add(value);
+        for word in value.split_ascii_whitespace() {
+            let unpacked = STANDARD.decode(word).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+            unpacked.iter().flat_map(|pair| pair.split(':')).for_each(|part| self.add(part));
+        }
+    }
+
     /// User, password and query values of a URL, and the first two as Basic authentication sends them.
     pub fn add_url(&mut self, url: &Url) {
         let decoded = |text: &str| {

@@ -55,6 +55,8 @@ pub struct SourceSettings {
     pub connect_timeout_seconds: u64,
     pub headers_timeout_seconds: u64,
     pub idle_timeout_seconds: u64,
+    pub idle_bytes_min: u64,
+    pub strict_schema: bool,
     pub query: toml::map::Map<String, toml::Value>,
 }
 
@@ -81,7 +83,11 @@ pub struct Limits {
     pub memory_mib: usize,
     pub spill_dir: String,
     pub record_mib_max: usize,
+    pub tag_kib_max: usize,
+    pub attributes_max: usize,
     pub depth_max: usize,
+    pub body_mib_max: u64,
+    pub unpack_ratio_max: u64,
     pub rejects_kept: usize,
     pub batch_rows: usize,
     pub attempts: u32,
@@ -235,10 +241,16 @@ fn check(raw: Raw, stage_sql: String, promote_sql: String, shown: Vec<Shown>) ->
         ("limits.memory_mib", raw.limits.memory_mib == 0),
         ("limits.batch_rows", raw.limits.batch_rows == 0),
         ("limits.record_mib_max", raw.limits.record_mib_max == 0),
+        ("limits.tag_kib_max", raw.limits.tag_kib_max == 0),
+        ("limits.attributes_max", raw.limits.attributes_max == 0),
+        ("limits.body_mib_max", raw.limits.body_mib_max == 0),
+        ("limits.unpack_ratio_max", raw.limits.unpack_ratio_max == 0),
         ("limits.depth_max", raw.limits.depth_max == 0),
         ("limits.attempts", raw.limits.attempts == 0),
         ("stage.file_mib_max", raw.stage.file_mib_max == 0),
         ("stage.row_group_rows", raw.stage.row_group_rows == 0),
+        ("source.connect_timeout_seconds", raw.source.connect_timeout_seconds == 0),
+        ("source.headers_timeout_seconds", raw.source.headers_timeout_seconds == 0),
         ("source.idle_timeout_seconds", raw.source.idle_timeout_seconds == 0),
     ] {
         if zero {

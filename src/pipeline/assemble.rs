@@ -111,6 +111,11 @@ pub fn open_source(pipeline: &Pipeline, effects: &Effects) -> Result<Source> {
             connect: Duration::from_secs(settings.connect_timeout_seconds),
             headers: Duration::from_secs(settings.headers_timeout_seconds),
             idle: Duration::from_secs(settings.idle_timeout_seconds),
+            idle_bytes_min: settings.idle_bytes_min,
+        },
+        limits: source::Limits {
+            bytes_max: pipeline.limits.body_mib_max << 20,
+            ratio_max: pipeline.limits.unpack_ratio_max,
         },
         effects: effects.clone(),
     })

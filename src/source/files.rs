@@ -1,22 +1,24 @@
 //! Local files, `.gz`, `.bz2` and `.zst` unpacked on the way.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use async_compression::tokio::bufread::{BzDecoder, GzipDecoder, ZstdDecoder};
 use futures::{StreamExt, TryStreamExt};
 use tokio::fs::File;
 use tokio::io::{AsyncRead, BufReader};
-use tokio_util::io::ReaderStream;
+use tokio_util::io::{InspectReader, ReaderStream};
 use url::Url;
 
 use super::Body;
+use super::limit::{Limits, Packed, limited};
 use crate::error::{Error, Result};
 use crate::location::redacted;
 
 /// 256 KiB: a few hundred records, and few enough calls not to matter.
 const CHUNK_BYTES: usize = 256 << 10;
 
-pub(super) async fn open(url: &Url) -> Result<Body> {
+pub(super) async fn open(url: &Url, limits: Limits) -> Result<Body> {
     let path = url.to_file_path().map_err(|()| {
         Error::usage(format!("`{}` is no local file", redacted(url.as_str())))
             .hint("write `file:///absolute/path`")
@@ -38,7 +40,12 @@ pub(super) async fn open(url: &Url) -> Result<Body> {
         Some((stem, packing @ ("gz" | "bz2" | "zst"))) => (stem, Some(packing)),
         _ => (name.as_str(), None),
     };
-    let packed = BufReader::with_capacity(CHUNK_BYTES, file);
+    let packed_bytes = Packed::default();
+    let counter = Packed::clone(&packed_bytes);
+    let counted = InspectReader::new(file, move |bytes| {
+        counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+    });
+    let packed = BufReader::with_capacity(CHUNK_BYTES, counted);
     // Several members one after the other are one file: `cat a.gz b.gz > c.gz` is common.
     let reader: Box<dyn AsyncRead + Send + Unpin> = match packing {
         None => Box::new(packed),
@@ -61,6 +68,7 @@ pub(super) async fn open(url: &Url) -> Result<Body> {
     let media_type = media_type(stem);
     let failed = move |e| Error::failed(format!("cannot read `{shown}` to its end")).caused_by(e);
     let stream = ReaderStream::with_capacity(reader, CHUNK_BYTES).map_err(failed).boxed();
+    let stream = limited(stream, limits, packing.is_some().then_some(packed_bytes));
     Ok(Body { stream, media_type, length: Some(metadata.len()), records: None, framed: true })
 }
 

@@ -1,7 +1,9 @@
 //! Where records come from: one window of an HTTP API, or a file, as a stream of bytes.
 
+mod excerpt;
 mod files;
 mod http;
+mod limit;
 
 use std::time::Duration;
 
@@ -12,10 +14,11 @@ use url::Url;
 
 use crate::effects::{Door, Effects};
 use crate::error::{Error, Result};
-use crate::location::redacted;
+use crate::location::{Secrets, redacted};
 use crate::partition::Window;
 
 pub use http::Timeouts;
+pub use limit::Limits;
 
 /// How to ask for a window. `{after}`, `{before}` and `{day}` in the URL and the query stand for it.
 #[derive(Debug, Clone)]
@@ -31,6 +34,7 @@ pub struct Options {
     pub count_header: Option<String>,
     pub timeouts: Timeouts,
     pub effects: Effects,
+    pub limits: Limits,
 }
 
 /// Request headers. Debug shows the names only.
@@ -97,6 +101,11 @@ impl Source {
         Ok(Source { options, transport })
     }
 
+    /// What may not be shown of a body.
+    pub fn secrets(&self) -> Secrets {
+        secrets(&self.options)
+    }
+
     /// False when every request brings everything there is, whatever window it asks for.
     pub fn has_windows(&self) -> bool {
         matches!(self.transport, Transport::Http(_)) || has_placeholder(&self.options.url)
@@ -108,7 +117,7 @@ impl Source {
             .map_err(|e| Error::usage("`source.url` is no URL for this window").caused_by(e))?;
         let body = async {
             match &self.transport {
-                Transport::Files => files::open(&url).await,
+                Transport::Files => files::open(&url, self.options.limits).await,
                 Transport::Http(http) => {
                     if !self.options.query.is_empty() {
                         let query =
@@ -144,6 +153,18 @@ impl Source {
     }
 }
 
+fn secrets(options: &Options) -> Secrets {
+    let mut secrets = Secrets::default();
+    if let Ok(url) = Url::parse(&options.url) {
+        secrets.add_url(&url);
+    }
+    for (_, value) in options.query.iter().filter(|(_, value)| !has_placeholder(value)) {
+        secrets.add(value);
+    }
+    options.headers.0.iter().for_each(|(_, value)| secrets.add_header(value));
+    secrets
+}
+
 fn has_placeholder(text: &str) -> bool {
     ["{after}", "{before}", "{day}"].iter().any(|p| text.contains(p))
 }
@@ -161,6 +182,7 @@ impl Default for Timeouts {
             connect: Duration::from_secs(10),
             headers: Duration::from_secs(60),
             idle: Duration::from_secs(60),
+            idle_bytes_min: 1024,
         }
     }
 }

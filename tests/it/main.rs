@@ -4,6 +4,7 @@
 
 mod agree;
 mod bad_config;
+mod bad_http;
 mod bad_state;
 mod chaos;
 mod commands;
