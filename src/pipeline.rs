@@ -230,9 +230,11 @@ impl Backfill {
             staged.job_id = load::job_id(&self.destination, staged, 0);
         }
         let mut rejects = None;
-        if !decoded.rejects.is_empty() {
+        if counts.rejects > 0 {
             let name = format!("{}/{}", rejects_folder(&self.pipeline.name, &self.plan.run), window.key());
-            rejects = Some(stage::rejects::write(&self.store, &name, window, &decoded.rejects).await?);
+            let written =
+                stage::rejects::write(&self.store, &name, window, &decoded.rejects, counts.rejects).await?;
+            rejects = Some(written);
         }
         let (target, partitions) = (self.destination.target(), written.partitions.clone());
         Ok((Manifest { window, counts, target, partitions, rejects }, written))

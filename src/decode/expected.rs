@@ -92,7 +92,7 @@ fn skip_white_space(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Printable ASCII that stands for itself.
+/// Printable ASCII that stands for itself. `>` may be a part of `]]>`, which must not stand in text.
 fn is_plain(byte: u8) -> bool {
-    (b' '..=b'~').contains(&byte) && byte != b'<' && byte != b'&'
+    (b' '..=b'~').contains(&byte) && !matches!(byte, b'<' | b'&' | b'>')
 }

@@ -1,8 +1,9 @@
 //! Bodies of one record a line. A newline is a safe place to go on after a bad record.
 
 use super::rows::Rows;
-use super::{Options, not_well_formed};
+use super::{Options, over_limit};
 use crate::error::Result;
+use crate::reject::Place;
 
 /// What a line holds: sets the record's fields, or spoils it.
 pub(super) trait LineFormat {
@@ -17,16 +18,24 @@ pub(super) struct LineSyntax<F> {
     pending: Vec<u8>,
     /// Byte of the body at which the next line starts.
     offset: u64,
+    /// The number of that line, from 1.
+    number: u64,
 }
 
 impl<F: LineFormat> LineSyntax<F> {
     pub(super) fn new(format: F, options: &Options) -> Self {
-        LineSyntax { format, record_bytes_max: options.record_bytes_max, pending: Vec::new(), offset: 0 }
+        LineSyntax {
+            format,
+            record_bytes_max: options.record_bytes_max,
+            pending: Vec::new(),
+            offset: 0,
+            number: 1,
+        }
     }
 
     pub(super) fn push(&mut self, bytes: &[u8], rows: &mut Rows) -> Result<()> {
         let mut rest = bytes;
-        while let Some(end) = rest.iter().position(|b| *b == b'\n') {
+        while let Some(end) = memchr::memchr(b'\n', rest) {
             let (line, after) = (&rest[..end], &rest[end + 1..]);
             if self.pending.is_empty() {
                 self.line(line, rows)?;
@@ -38,14 +47,15 @@ impl<F: LineFormat> LineSyntax<F> {
                 self.pending = whole;
             }
             self.offset += 1;
+            self.number += 1;
             rest = after;
         }
         self.pending.extend_from_slice(rest);
-        if self.pending.len() > self.record_bytes_max {
-            let reason = format!("a line exceeds {} bytes", self.record_bytes_max);
-            return Err(not_well_formed(&reason, self.offset));
-        }
-        Ok(())
+        self.check_length(self.pending.len(), self.offset)
+    }
+
+    pub(super) fn buffered_bytes(&self) -> usize {
+        self.pending.capacity()
     }
 
     /// The last line may lack its newline: the transfer's own framing says that the body is whole.
@@ -56,6 +66,7 @@ impl<F: LineFormat> LineSyntax<F> {
 
     fn line(&mut self, line: &[u8], rows: &mut Rows) -> Result<()> {
         let start = self.offset;
+        self.check_length(line.len(), start)?;
         self.offset += line.len() as u64;
         let bom = if start == 0 && line.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
         let text = line[bom..].strip_suffix(b"\r").unwrap_or(&line[bom..]);
@@ -63,11 +74,15 @@ impl<F: LineFormat> LineSyntax<F> {
             return Ok(());
         }
         rows.begin();
-        if text.len() > self.record_bytes_max {
-            let reason = format!("a line exceeds {} bytes", self.record_bytes_max);
-            return Err(not_well_formed(&reason, start));
-        }
         self.format.read(text, rows);
-        rows.end(start, text)
+        rows.end(Place { offset: start + bom as u64, line: self.number, column: 1 }, text)
+    }
+
+    fn check_length(&self, bytes: usize, start: u64) -> Result<()> {
+        if bytes <= self.record_bytes_max {
+            return Ok(());
+        }
+        let words = format!("a line exceeds {} bytes", self.record_bytes_max);
+        Err(over_limit("record_too_large", &words, start, "limits.record_mib_max"))
     }
 }

@@ -6,10 +6,14 @@
 //! guess. Only line-based formats have a safe place to go on, the next newline.
 
 mod csv;
+mod encoding;
 mod expected;
 mod json;
 mod lines;
+mod notices;
+mod passed;
 mod rows;
+mod sequence;
 mod value;
 mod xml;
 
@@ -19,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::reject::Reject;
 use crate::schema::{Columns, Format};
 
+pub use notices::Notice;
 pub use rows::Counts;
 use rows::Rows;
 
@@ -33,10 +38,18 @@ pub struct Options {
     pub batch_rows: usize,
     /// Bytes that one record, tag or comment may have.
     pub record_bytes_max: usize,
+    /// Bytes that one XML tag may have.
+    pub tag_bytes_max: usize,
+    /// Attributes that one XML tag may have, declarations of namespaces included.
+    pub attributes_max: usize,
     /// Levels of nesting, in a record and above it.
     pub depth_max: usize,
     /// Rejects kept with their bytes; the counter goes on without them.
     pub rejects_kept: usize,
+    /// A field that is no column ends the body.
+    pub strict_schema: bool,
+    /// XML: the encoding that the transport names, such as the charset of the Content-Type.
+    pub charset: Option<String>,
     /// XML: read records of the usual shape by a shortcut. The rows are the same without.
     pub expect_records: bool,
 }
@@ -48,8 +61,12 @@ impl Default for Options {
             row_number_column: None,
             batch_rows: 8192,
             record_bytes_max: 16 << 20,
+            tag_bytes_max: 1 << 20,
+            attributes_max: 256,
             depth_max: 64,
             rejects_kept: 10_000,
+            strict_schema: false,
+            charset: None,
             expect_records: true,
         }
     }
@@ -60,12 +77,14 @@ impl Default for Options {
 pub struct Decoder {
     syntax: Syntax,
     rows: Rows,
+    first_byte: Option<u8>,
+    second_seen: bool,
 }
 
 #[derive(Debug)]
 enum Syntax {
-    Xml(xml::XmlSyntax),
-    Json(json::JsonSyntax),
+    Xml(Box<xml::XmlSyntax>),
+    Json(sequence::JsonSyntax),
     Ndjson(lines::LineSyntax<json::Line>),
     Csv(lines::LineSyntax<csv::Line>),
 }
@@ -73,18 +92,21 @@ enum Syntax {
 impl Decoder {
     pub fn new(format: Format, columns: &Columns, options: &Options) -> Result<Self> {
         let syntax = match format {
-            Format::Xml => Syntax::Xml(xml::XmlSyntax::new(columns, options)?),
-            Format::Json => Syntax::Json(json::JsonSyntax::new(columns, options)),
+            Format::Xml => Syntax::Xml(Box::new(xml::XmlSyntax::new(columns, options)?)),
+            Format::Json => Syntax::Json(sequence::JsonSyntax::new(columns, options)),
             Format::Ndjson => {
                 Syntax::Ndjson(lines::LineSyntax::new(json::Line::new(columns, options), options))
             }
             Format::Csv => Syntax::Csv(lines::LineSyntax::new(csv::Line::new(columns, options)?, options)),
         };
-        Ok(Decoder { syntax, rows: Rows::new(columns, options) })
+        Ok(Decoder { syntax, rows: Rows::new(columns, options), first_byte: None, second_seen: false })
     }
 
     /// Takes the next bytes of the body.
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        if !self.second_seen && !matches!(self.syntax, Syntax::Xml(_)) {
+            self.look_at_the_start(bytes)?;
+        }
         let rows = &mut self.rows;
         match &mut self.syntax {
             Syntax::Xml(xml) => xml.push(bytes, rows),
@@ -115,6 +137,47 @@ impl Decoder {
         }
     }
 
+    fn look_at_the_start(&mut self, bytes: &[u8]) -> Result<()> {
+        for byte in bytes.iter().take(2) {
+            let Some(first) = self.first_byte else {
+                encoding::refuse_utf16(*byte, None)?;
+                self.first_byte = Some(*byte);
+                continue;
+            };
+            self.second_seen = true;
+            return encoding::refuse_utf16(first, Some(*byte));
+        }
+        Ok(())
+    }
+
+    /// True as long as nothing has shown that the body is what it should be. Its start may say what it is.
+    pub fn may_be_foreign(&self) -> bool {
+        match &self.syntax {
+            Syntax::Xml(xml) => xml.may_be_foreign(),
+            Syntax::Json(_) | Syntax::Ndjson(_) | Syntax::Csv(_) => self.rows.counts().rows == 0,
+        }
+    }
+
+    /// Bytes kept in memory because what they belong to has not ended, or had not.
+    pub fn buffered_bytes(&self) -> usize {
+        match &self.syntax {
+            Syntax::Xml(xml) => xml.buffered_bytes(),
+            Syntax::Json(json) => json.buffered_bytes(),
+            Syntax::Ndjson(lines) => lines.buffered_bytes(),
+            Syntax::Csv(lines) => lines.buffered_bytes(),
+        }
+    }
+
+    /// What the body held that is no error, each thing once.
+    pub fn notices(&self) -> Vec<Notice> {
+        let mut notices = match &self.syntax {
+            Syntax::Xml(xml) => xml.notices(),
+            Syntax::Json(_) | Syntax::Ndjson(_) | Syntax::Csv(_) => Vec::new(),
+        };
+        notices.extend(self.rows.notices());
+        notices
+    }
+
     /// The next finished batch: `batch_rows` rows, or fewer where records are long or end.
     pub fn next_batch(&mut self) -> Option<RecordBatch> {
         self.rows.next_batch()
@@ -130,14 +193,21 @@ impl Decoder {
     }
 }
 
-/// A body that cannot be decoded further: names what is wrong and the byte where it is.
-fn not_well_formed(reason: &str, offset: u64) -> Error {
-    Error::failed(format!("the body is not well formed: {reason} at byte {offset}"))
+/// A body that cannot be decoded further: names what is wrong and the byte where it is. The code in
+/// parentheses is for programs, and stays.
+fn not_well_formed(code: &str, words: &str, offset: u64) -> Error {
+    Error::failed(format!("the body is not well formed: {words} at byte {offset} ({code})"))
+}
+
+/// A body with something larger than is read.
+fn over_limit(code: &str, words: &str, offset: u64, setting: &str) -> Error {
+    Error::failed(format!("the body goes beyond a limit: {words} at byte {offset} ({code})"))
+        .hint(format!("`{setting}` sets the limit, if the source is right"))
 }
 
 /// A body that ended before its document did. The same request may bring all of it.
-fn truncated(reason: &str, offset: u64) -> Error {
-    Error::failed(format!("the body ended early: {reason} at byte {offset}")).retryable()
+fn truncated(code: &str, words: &str, offset: u64) -> Error {
+    Error::failed(format!("the body ended early: {words} at byte {offset} ({code})")).retryable()
 }
 
 #[cfg(test)]

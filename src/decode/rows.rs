@@ -8,9 +8,10 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use super::Options;
+use super::notices::{Drift, Notice, Spelling};
 use super::value::{Builder, Value, parse};
 use crate::error::{Error, Result};
-use crate::reject::Reject;
+use crate::reject::{Place, Reject};
 use crate::schema::{Column, Columns, Mode};
 
 /// `records = rows + rejects`, always.
@@ -42,6 +43,7 @@ pub(super) struct Rows {
     rejects_left: usize,
     reject_bytes_left: usize,
     counts: Counts,
+    drift: Drift,
 }
 
 /// A batch of long records ends here, whatever its rows: 4 MiB, thirty times the usual batch.
@@ -62,6 +64,7 @@ impl Rows {
             builders: columns.iter().map(|c| Builder::new(c.kind, options.batch_rows)).collect(),
             spans: vec![Span::Absent; columns.len()],
             values: Vec::with_capacity(columns.len()),
+            drift: Drift::new(columns.len(), options.strict_schema),
             columns,
             schema,
             arena: String::new(),
@@ -82,6 +85,16 @@ impl Rows {
         self.arena.clear();
         self.spans.fill(Span::Absent);
         self.wrong = None;
+        self.drift.begin();
+    }
+
+    /// What the record holds beside its columns.
+    pub(super) fn drift(&mut self) -> &mut Drift {
+        &mut self.drift
+    }
+
+    pub(super) fn notices(&self) -> Vec<Notice> {
+        self.drift.notices()
     }
 
     /// Starts the value of a column; a second one for the same column spoils the record.
@@ -114,14 +127,15 @@ impl Rows {
         self.wrong.get_or_insert((reason, column));
     }
 
-    /// Ends the record that starts at `offset` and came as `raw`: a row if all is right, else a reject.
-    pub(super) fn end(&mut self, offset: u64, raw: &[u8]) -> Result<()> {
+    /// Ends the record that starts at `place` and came as `raw`: a row if all is right, else a reject.
+    pub(super) fn end(&mut self, place: Place, raw: &[u8]) -> Result<()> {
         self.counts.records += 1;
+        self.drift.end(&self.columns, self.counts.records, place.offset)?;
         if self.wrong.is_none() {
             self.check();
         }
         if let Some((reason, column)) = self.wrong {
-            self.reject(offset, reason, column, raw);
+            self.reject(place, reason, column, raw);
             return Ok(());
         }
         for ((builder, value), span) in self.builders.iter_mut().zip(&self.values).zip(&self.spans) {
@@ -202,14 +216,16 @@ impl Rows {
             match read(column, span, &self.arena) {
                 Ok(value) => self.values.push(value),
                 Err(reason) => {
-                    self.wrong = Some((reason, Some(i)));
+                    // A text that stands for no number is a text where a number should be.
+                    let is_text = self.drift.is_spelt(i, Spelling::Text) && reason.starts_with("not_a");
+                    self.wrong = Some((if is_text { "type_mismatch" } else { reason }, Some(i)));
                     return;
                 }
             }
         }
     }
 
-    fn reject(&mut self, offset: u64, reason: &str, column: Option<usize>, raw: &[u8]) {
+    fn reject(&mut self, place: Place, reason: &str, column: Option<usize>, raw: &[u8]) {
         self.counts.rejects += 1;
         // All kept rejects together take no more memory than one record may.
         if self.rejects_left == 0 || raw.len() > self.reject_bytes_left {
@@ -221,7 +237,7 @@ impl Rows {
             Some(column) => format!("{reason}:{}", self.columns[column].name),
             None => reason.to_owned(),
         };
-        self.rejects.push(Reject { offset, reason, raw: raw.to_vec() });
+        self.rejects.push(Reject { place, reason, raw: raw.to_vec() });
     }
 }
 

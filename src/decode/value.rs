@@ -24,12 +24,19 @@ pub(super) enum Value {
     Numeric(i128),
 }
 
+/// 1 KiB: the exact text of a FLOAT64 has at most 1,079 digits, and nobody writes them all.
+const NUMBER_BYTES_MAX: usize = 1024;
+
 /// Reads `text` as the column's type; the error is the reject's reason.
 ///
-/// INT64 takes an optional sign and digits; FLOAT64 what Rust's parser takes, `NaN` and `inf`
+/// Numbers may have [`NUMBER_BYTES_MAX`] bytes. INT64 takes an optional sign and digits; FLOAT64 what Rust's parser takes, `NaN` and `inf`
 /// included; BOOL `true` and `false`; NUMERIC up to 29 digits before and 9 behind the point;
 /// DATE `YYYY-MM-DD`; TIMESTAMP RFC 3339. White space around a number is not taken away.
 pub(super) fn parse(kind: ColumnType, text: &str) -> Result<Value, &'static str> {
+    let is_number = matches!(kind, ColumnType::Int64 | ColumnType::Float64 | ColumnType::Numeric);
+    if is_number && text.len() > NUMBER_BYTES_MAX {
+        return Err("number_too_long");
+    }
     Ok(match kind {
         ColumnType::String => Value::Text,
         ColumnType::Int64 => Value::Int(parse_int(text.as_bytes())?),

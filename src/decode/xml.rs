@@ -1,53 +1,57 @@
-//! XML by quick-xml, resumable at record boundaries.
+//! XML, resumable at record boundaries.
 //!
 //! A record is read from its first byte to its last in one go. When the bytes at hand end inside a
 //! record, a tag or a comment, reading goes back to where that started and waits for at least twice
-//! as many bytes, so that the work stays linear even if they come one by one.
+//! as many bytes, so that the work stays linear even if they come one by one. Whatever is read is
+//! shown no more bytes than it may have, so that a limit is met at the same byte however they came.
 //!
 //! Records in the shape that nearly all of them have are read by [`Expected`] beside it; whatever
 //! that does not take is read here, so the two agree by construction on what it leaves.
 
-use quick_xml::Reader;
-use quick_xml::errors::{Error as XmlError, IllFormedError, SyntaxError};
-use quick_xml::events::{BytesDecl, BytesRef, BytesStart, Event};
+mod chars;
+mod outline;
+mod prolog;
+mod record;
+mod token;
 
+use super::encoding::Input;
 use super::expected::Expected;
+use super::notices::Notice;
+use super::passed::Passed;
 use super::rows::Rows;
-use super::{Options, not_well_formed, truncated};
+use super::{Options, not_well_formed, over_limit, truncated};
 use crate::error::{Error, Result};
 use crate::schema::Columns;
+use chars::{UNDECODABLE, is_space, resolve, undecodable, whole_part, wrong_in_text};
+use outline::Outline;
+use record::{Shape, wrong_text};
+use token::{Fault, Limits, Stop, Token, fault, next};
 
 #[derive(Debug)]
 pub(super) struct XmlSyntax {
-    fields: Vec<String>,
-    record_path: Vec<String>,
+    input: Input,
+    shape: Shape,
     record_bytes_max: usize,
-    depth_max: usize,
     expected: Option<Expected>,
     /// Bytes not yet behind us; `buffer[0]` is byte `base` of the body.
     buffer: Vec<u8>,
     base: u64,
     /// Bytes the buffer must hold before another try is worth it.
     wanted: usize,
-    place: Place,
+    passed: Option<Passed>,
+    outline: Outline,
 }
 
-/// Where in the document the next event is, outside of records.
-#[derive(Debug, Default)]
-struct Place {
-    open: Vec<String>,
-    root_seen: bool,
-    /// Elements directly where records are expected that were none.
-    others: u64,
-    records: u64,
-}
-
-/// What one step did with the bytes it was given.
-enum Step {
-    /// So many bytes are done with.
-    Taken(usize),
-    /// They end inside something.
-    Incomplete,
+/// The reading of bytes up to a record's end, or of one token outside of records.
+struct Step<'s> {
+    shape: &'s Shape,
+    outline: &'s mut Outline,
+    input: &'s mut Input,
+    /// Byte of the body at which the step starts, and at which the document starts.
+    base: u64,
+    document: u64,
+    /// The body ends with these bytes.
+    complete: bool,
 }
 
 impl XmlSyntax {
@@ -56,21 +60,29 @@ impl XmlSyntax {
             return Err(Error::usage("`source.record_path` is empty")
                 .hint("name the elements from the root to the record: `records/record`"));
         }
+        let limits = Limits { tag_bytes_max: options.tag_bytes_max, attributes_max: options.attributes_max };
         Ok(XmlSyntax {
-            expected: options.expect_records.then(|| Expected::new(columns, &options.record_path)),
-            fields: columns.iter().map(|c| c.path().to_owned()).collect(),
-            record_path: options.record_path.clone(),
+            input: Input::new(options.charset.clone()),
+            shape: Shape {
+                fields: columns.iter().map(|c| c.path().to_owned()).collect(),
+                depth_max: options.depth_max,
+                limits,
+            },
             record_bytes_max: options.record_bytes_max,
-            depth_max: options.depth_max,
+            // Where the root itself is the record there is only one.
+            expected: (options.expect_records && options.record_path.len() > 1)
+                .then(|| Expected::new(columns, &options.record_path)),
             buffer: Vec::new(),
             base: 0,
             wanted: 0,
-            place: Place::default(),
+            passed: None,
+            outline: Outline::new(options.record_path.clone()),
         })
     }
 
     pub(super) fn push(&mut self, bytes: &[u8], rows: &mut Rows) -> Result<()> {
-        self.buffer.extend_from_slice(bytes);
+        let text = self.input.push(bytes, false)?;
+        self.buffer.extend_from_slice(&text);
         if self.buffer.len() < self.wanted {
             return Ok(());
         }
@@ -78,385 +90,215 @@ impl XmlSyntax {
     }
 
     pub(super) fn finish(&mut self, rows: &mut Rows) -> Result<()> {
+        let text = self.input.push(&[], true)?;
+        self.buffer.extend_from_slice(&text);
         self.read(rows, true)?;
-        let end = self.base + self.buffer.len() as u64;
-        if !self.place.root_seen {
-            return Err(truncated("there is no root element", end));
+        let outline = &self.outline;
+        if !outline.root_seen {
+            return Err(truncated("no_root", "there is no root element", self.base));
         }
-        if let Some(name) = self.place.open.last() {
-            return Err(truncated(&format!("`</{name}>` is missing"), end));
+        if let Some(name) = outline.open.last() {
+            return Err(truncated("unclosed_root", &format!("`</{name}>` is missing"), self.base));
         }
-        if self.place.records == 0 && self.place.others > 0 {
+        if outline.records == 0 && outline.others > 0 {
             return Err(Error::failed(format!(
-                "no record matched the path `{}` among {} elements",
-                self.record_path.join("/"),
-                self.place.others
+                "no record matched the path `{}` among {} elements (no_records_matched)",
+                outline.record_path.join("/"),
+                outline.others
             ))
             .hint("set `source.record_path` to the names from the root element to the record"));
         }
         Ok(())
     }
 
+    /// True until the root element has come that the path names: the body may be anything.
+    pub(super) fn may_be_foreign(&self) -> bool {
+        !self.outline.root_seen
+    }
+
+    pub(super) fn notices(&self) -> Vec<Notice> {
+        self.input.notices().iter().chain(&self.outline.notices).cloned().collect()
+    }
+
+    pub(super) fn buffered_bytes(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     /// Reads as far as the buffer goes; `last` says that no more will come.
     fn read(&mut self, rows: &mut Rows, last: bool) -> Result<()> {
-        if self.base == 0 {
-            if self.buffer.len() < BYTE_ORDER_MARK.len() && !last {
+        // Until the encoding is known nothing has come; then it is known where the text starts.
+        if self.passed.is_none() {
+            if self.buffer.is_empty() {
                 return Ok(());
             }
-            refuse_utf16(&self.buffer)?;
+            self.base = self.input.offset();
+            self.passed = Some(Passed::from(self.base));
         }
+        let document = self.input.offset();
+        let passed = self.passed.as_mut().expect("set above");
         let mut at = 0;
         while at < self.buffer.len() {
             if let Some(expected) = &mut self.expected
-                && self.place.open == self.record_path[..self.record_path.len() - 1]
+                && self.outline.expects_records()
             {
                 let (bytes, records) = expected.read(&self.buffer[at..], self.record_bytes_max, rows)?;
-                self.place.records += records;
+                self.outline.records += records;
                 at += bytes;
             }
-            match self.step(at, rows, last)? {
-                Step::Taken(bytes) => at += bytes,
-                Step::Incomplete => break,
+            let rest = &self.buffer[at..];
+            let shown = &rest[..rest.len().min(self.record_bytes_max)];
+            if shown.is_empty() {
+                break;
+            }
+            let base = self.base + at as u64;
+            let mut step = Step {
+                shape: &self.shape,
+                outline: &mut self.outline,
+                input: &mut self.input,
+                base,
+                document,
+                complete: last && shown.len() == rest.len(),
+            };
+            let caught_up = usize::try_from(passed.offset() - self.base).expect("it is in the buffer");
+            passed.pass(&self.buffer[caught_up..at]);
+            match step.take(shown, passed, rows)? {
+                Some(bytes) => at += bytes,
+                None if shown.len() < rest.len() => {
+                    let words = format!("a record, comment or the like exceeds {} bytes", shown.len());
+                    return Err(over_limit("record_too_large", &words, base, "limits.record_mib_max"));
+                }
+                None if last => return Err(cut_off(shown, base)),
+                None => break,
             }
         }
+        let caught_up = usize::try_from(passed.offset() - self.base).expect("it is in the buffer");
+        passed.pass(&self.buffer[caught_up..at]);
         self.buffer.drain(..at);
         self.base += at as u64;
-        if self.buffer.len() > self.record_bytes_max {
-            return Err(too_long(self.record_bytes_max, self.base));
-        }
-        self.wanted = self.buffer.len() * 2;
+        // One byte over the limit is enough to see that it is passed.
+        self.wanted = (self.buffer.len() * 2).min(self.record_bytes_max + 1);
         Ok(())
     }
+}
 
-    /// Reads events from `at` on, up to the end of the next record at most.
-    fn step(&mut self, at: usize, rows: &mut Rows, last: bool) -> Result<Step> {
-        let bytes = &self.buffer[at..];
-        let mut events = Events::new(bytes);
-        let mut done = events.start;
-        loop {
-            let base = self.base + (at + done) as u64;
-            let event = match events.next() {
-                Ok(event) => event,
-                Err(error) => {
-                    let cut = !last && cut_short(&error, done, &events);
-                    return if cut { Ok(taken(done)) } else { Err(describe(&error, base, last)) };
+impl Step<'_> {
+    /// Takes one token, or one whole record, from the start of `bytes`. `None`: they end inside it.
+    fn take(&mut self, bytes: &[u8], passed: &Passed, rows: &mut Rows) -> Result<Option<usize>> {
+        match self.read(bytes, passed, rows) {
+            Ok(done) => done.map(Some),
+            Err(Stop::Incomplete) => Ok(None),
+            Err(Stop::Fault(fault)) => Err(self.describe(fault)),
+        }
+    }
+
+    fn read(&mut self, bytes: &[u8], passed: &Passed, rows: &mut Rows) -> Result<Result<usize>, Stop> {
+        let read = next(bytes, self.shape.limits)?;
+        let flaw = read.flaw;
+        if let Token::Start { name, attributes, empty } = read.token
+            && self.outline.expects(name)
+        {
+            rows.begin();
+            rows.drift().attributes(attributes);
+            if let Some((_, reason)) = flaw {
+                rows.spoil(self.reason(reason), None);
+            }
+            let end = match empty {
+                true => read.end,
+                false => {
+                    let undecodable = self.input.undecodable();
+                    self.shape.read(bytes, read.end, name, self.complete, undecodable, rows)?
                 }
             };
-            let record = match &event {
-                Event::Start(tag) if self.place.expects_record(tag, &self.record_path) => {
-                    rows.begin();
-                    let record = Record { fields: &self.fields, depth_max: self.depth_max, base, last };
-                    if !record.read(&mut events, rows)? {
-                        return Ok(taken(done));
-                    }
-                    true
-                }
-                Event::Empty(tag) if self.place.expects_record(tag, &self.record_path) => {
-                    rows.begin();
-                    true
-                }
-                _ => false,
-            };
-            let end = events.position();
-            // Text between records may be as long as it likes: it is not kept.
-            if end - done > self.record_bytes_max && !matches!(event, Event::Text(_)) {
-                return Err(too_long(self.record_bytes_max, base));
-            }
-            if record {
-                self.place.records += 1;
-                rows.end(base, &bytes[done..end])?;
-                return Ok(Step::Taken(end));
-            }
-            match event {
-                Event::Eof => return Ok(taken(done)),
-                Event::Start(tag) => self.place.open(&tag, base, self.depth_max, &self.record_path)?,
-                Event::Empty(tag) => {
-                    self.place.open(&tag, base, self.depth_max, &self.record_path)?;
-                    self.place.open.pop();
-                }
-                Event::End(tag) => self.place.close(tag.local_name().as_ref(), base)?,
-                Event::Text(text) if self.place.open.is_empty() && !text.trim().is_empty() => {
-                    return Err(not_well_formed("text outside of the root element", base));
-                }
-                Event::CData(_) | Event::GeneralRef(_) if self.place.open.is_empty() => {
-                    return Err(not_well_formed("text outside of the root element", base));
-                }
-                Event::Decl(declaration) => check_declaration(&declaration, base)?,
-                Event::DocType(doctype) => check_doctype(&doctype, base)?,
-                Event::Text(_)
-                | Event::CData(_)
-                | Event::GeneralRef(_)
-                | Event::Comment(_)
-                | Event::PI(_) => {}
-            }
-            done = end;
+            self.outline.records += 1;
+            self.outline.root_seen = true;
+            return Ok(rows.end(passed.place(), &bytes[..end]).map(|()| end));
         }
-    }
-}
-
-fn taken(bytes: usize) -> Step {
-    if bytes == 0 { Step::Incomplete } else { Step::Taken(bytes) }
-}
-
-fn too_long(bytes_max: usize, offset: u64) -> Error {
-    not_well_formed(&format!("a record, tag or comment exceeds {bytes_max} bytes"), offset)
-}
-
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
-/// quick-xml over the bytes at hand, able to go on after text that is no UTF-8.
-struct Events<'b> {
-    reader: Reader<&'b [u8]>,
-    bytes: &'b [u8],
-    /// Where `reader` starts in `bytes`.
-    start: usize,
-}
-
-impl<'b> Events<'b> {
-    fn new(bytes: &'b [u8]) -> Self {
-        // quick-xml would take a mark away itself, and count none of its bytes.
-        let start = if bytes.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
-        let mut reader = Reader::from_reader(&bytes[start..]);
-        // Elements above the records were opened by an earlier reader; `Place` checks their names.
-        reader.config_mut().allow_unmatched_ends = true;
-        Events { reader, bytes, start }
-    }
-
-    fn next(&mut self) -> std::result::Result<Event<'b>, XmlError> {
-        self.reader.read_event()
-    }
-
-    fn position(&self) -> usize {
-        let read = usize::try_from(self.reader.buffer_position());
-        self.start + read.expect("a slice is shorter than the address space")
-    }
-
-    /// Takes up the tokens after an error that quick-xml itself stops at.
-    fn go_on(&mut self) {
-        let at = self.position();
-        let rest = Events::new(&self.bytes[at..]);
-        *self = Events { reader: rest.reader, bytes: self.bytes, start: at + rest.start };
-    }
-}
-
-impl Place {
-    fn expects_record(&self, tag: &BytesStart<'_>, path: &[String]) -> bool {
-        let (last, above) = path.split_last().expect("checked when made");
-        self.open == above && tag.local_name().as_ref() == last
-    }
-
-    fn open(&mut self, tag: &BytesStart<'_>, offset: u64, depth_max: usize, path: &[String]) -> Result<()> {
-        let name = tag.local_name();
-        let name: &str = name.as_ref();
-        if self.open.is_empty() {
-            if self.root_seen {
-                return Err(not_well_formed("a second root element", offset));
-            }
-            self.root_seen = true;
-            if path[0] != name {
-                return Err(Error::failed(format!(
-                    "the root element is `{name}`, not `{}`, at byte {offset}",
-                    path[0]
-                ))
-                .hint("the source may have sent an error page; or set `source.record_path`"));
-            }
-        } else {
-            self.others += 1;
-        }
-        if self.open.len() == depth_max {
-            return Err(not_well_formed(&format!("nesting exceeds {depth_max} levels"), offset));
-        }
-        self.open.push(name.to_owned());
-        Ok(())
-    }
-
-    fn close(&mut self, name: &str, offset: u64) -> Result<()> {
-        match self.open.pop() {
-            Some(open) if open == name => Ok(()),
-            Some(open) => Err(not_well_formed(&format!("`</{name}>` closes `<{open}>`"), offset)),
-            None => Err(not_well_formed(&format!("`</{name}>` closes nothing"), offset)),
-        }
-    }
-}
-
-/// Reads one record after its start tag.
-struct Record<'a> {
-    fields: &'a [String],
-    depth_max: usize,
-    base: u64,
-    last: bool,
-}
-
-impl Record<'_> {
-    /// False when the bytes end before the record does.
-    fn read(&self, events: &mut Events<'_>, rows: &mut Rows) -> Result<bool> {
-        let mut depth = 0;
-        let mut field = None;
-        // Fields come in the same order nearly always: look where the last one was found plus one.
-        let mut guess = 0;
-        loop {
-            let before = events.position();
-            let event = match events.next() {
-                Ok(event) => event,
-                Err(error) => {
-                    if !self.last && cut_short(&error, before, events) {
-                        return Ok(false);
-                    }
-                    // Text that is no UTF-8 ends at the next tag, so the tokeniser is in step.
-                    if matches!(error, XmlError::Encoding(_)) && events.bytes.get(before) != Some(&b'<') {
-                        rows.spoil("invalid_utf8", field);
-                        events.go_on();
-                        continue;
-                    }
-                    return Err(describe(&error, self.base, self.last));
-                }
-            };
-            match event {
-                Event::Start(tag) => {
-                    if depth == 0 {
-                        field = self.find(tag.local_name().as_ref(), &mut guess);
-                        if let Some(column) = field {
-                            rows.start(column);
-                        }
-                    } else if let Some(column) = field {
-                        rows.spoil("nested_element", Some(column));
-                    }
-                    depth += 1;
-                    if depth > self.depth_max {
-                        let reason = format!("nesting exceeds {} levels", self.depth_max);
-                        return Err(not_well_formed(&reason, self.base));
-                    }
-                }
-                Event::Empty(tag) if depth == 0 => {
-                    if let Some(column) = self.find(tag.local_name().as_ref(), &mut guess) {
-                        rows.start(column);
-                    }
-                }
-                Event::End(_) if depth == 0 => return Ok(true),
-                Event::End(_) => {
-                    depth -= 1;
-                    if depth == 0 {
-                        field = None;
-                    }
-                }
-                Event::Text(text) => {
-                    check_characters(&text, self.base)?;
-                    if let Some(column) = field {
-                        match text.contains('\r') {
-                            false => rows.text(column, &text),
-                            true => rows.text(column, &text.xml10_content()),
-                        }
-                    }
-                }
-                Event::CData(text) => {
-                    check_characters(&text, self.base)?;
-                    if let Some(column) = field {
-                        rows.text(column, &text.xml10_content());
-                    }
-                }
-                Event::GeneralRef(reference) => match resolve(&reference) {
-                    Ok(text) => {
-                        if let Some(column) = field {
-                            rows.text(column, text.encode_utf8(&mut [0; 4]));
-                        }
-                    }
-                    Err(reason) => rows.spoil(reason, field),
-                },
-                Event::DocType(_) | Event::Decl(_) => {
-                    return Err(not_well_formed("a declaration inside a record", self.base));
-                }
-                Event::Eof if self.last => {
-                    return Err(truncated("a record is not closed", self.base));
-                }
-                Event::Eof => return Ok(false),
-                Event::Empty(_) | Event::Comment(_) | Event::PI(_) => {}
-            }
-        }
-    }
-
-    fn find(&self, name: &str, guess: &mut usize) -> Option<usize> {
-        if self.fields.get(*guess).is_some_and(|f| f == name) {
-            *guess += 1;
-            return Some(*guess - 1);
-        }
-        let found = self.fields.iter().position(|f| f == name)?;
-        *guess = found + 1;
-        Some(found)
-    }
-}
-
-/// XML has no control characters but tab and the ends of lines, not even in CDATA.
-fn check_characters(text: &str, offset: u64) -> Result<()> {
-    let illegal = text.bytes().any(|b| b < b' ' && !matches!(b, b'\t' | b'\n' | b'\r'));
-    if illegal { Err(not_well_formed("an illegal character", offset)) } else { Ok(()) }
-}
-
-/// The character behind `&…;`, or the reject's reason.
-fn resolve(reference: &BytesRef<'_>) -> Result<char, &'static str> {
-    if reference.is_char_ref() {
-        let char = match reference.resolve_char_ref() {
-            Ok(Some(char)) => char,
-            _ => return Err("illegal_char_ref"),
+        let end = match read.token {
+            Token::Text(text) => self.outside(text, read.end == bytes.len() && !self.complete)?,
+            _ => read.end,
         };
-        let legal = matches!(char, '\t' | '\n' | '\r' | '\u{20}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
-        return if legal { Ok(char) } else { Err("illegal_char") };
-    }
-    match &**reference {
-        "amp" => Ok('&'),
-        "lt" => Ok('<'),
-        "gt" => Ok('>'),
-        "quot" => Ok('"'),
-        "apos" => Ok('\''),
-        _ => Err("undefined_entity"),
-    }
-}
-
-/// True when more bytes may turn the error into an event: the bytes end inside what starts at `from`.
-fn cut_short(error: &XmlError, from: usize, events: &Events<'_>) -> bool {
-    match error {
-        // `<!` and at most eight bytes of what may become `<![CDATA[` or `<!DOCTYPE`.
-        XmlError::Syntax(SyntaxError::InvalidBangMarkup) => events.bytes.len() - from < 10,
-        XmlError::Syntax(_) => true,
-        XmlError::IllFormed(IllFormedError::UnclosedReference) | XmlError::Encoding(_) => {
-            events.position() == events.bytes.len()
+        match read.token {
+            Token::Start { name, empty, .. } => {
+                self.outline.open(name, self.shape.depth_max)?;
+                if empty {
+                    self.outline.close(name)?;
+                }
+            }
+            Token::End(name) => self.outline.close(name)?,
+            Token::CData(_) | Token::Reference(_) if self.outline.open.is_empty() => {
+                return Err(self.outline.stray(0));
+            }
+            Token::Reference(reference) => {
+                if let Err(code) = resolve(reference) {
+                    return fault(0, code, format!("`&{reference};` is no character"));
+                }
+            }
+            Token::Declaration { encoding } => {
+                if self.base != self.document {
+                    return fault(0, "bad_declaration", "the XML declaration is not at the start");
+                }
+                if let Some(label) = encoding
+                    && let Err(error) = self.input.declared(label)
+                {
+                    return Ok(Err(error));
+                }
+            }
+            Token::Doctype => self.outline.doctype()?,
+            Token::Text(_) | Token::CData(_) | Token::Aside => {}
         }
-        _ => false,
-    }
-}
-
-fn describe(error: &XmlError, offset: u64, last: bool) -> Error {
-    match error {
-        XmlError::Syntax(SyntaxError::InvalidBangMarkup) => not_well_formed(&error.to_string(), offset),
-        XmlError::Syntax(_) if last => truncated(&error.to_string(), offset),
-        _ => not_well_formed(&error.to_string(), offset),
-    }
-}
-
-fn refuse_utf16(start: &[u8]) -> Result<()> {
-    let utf16 = matches!(start, [0xfe, 0xff, ..] | [0xff, 0xfe, ..] | [0, b'<', ..] | [b'<', 0, ..]);
-    if utf16 { Err(Error::failed("the body is UTF-16; only UTF-8 is read")) } else { Ok(()) }
-}
-
-fn check_declaration(declaration: &BytesDecl<'_>, offset: u64) -> Result<()> {
-    if let Err(error) = declaration.version() {
-        return Err(not_well_formed(&format!("bad XML declaration: {error}"), offset));
-    }
-    match declaration.encoding() {
-        None => Ok(()),
-        Some(Ok(name)) if name.eq_ignore_ascii_case("utf-8") || name.eq_ignore_ascii_case("us-ascii") => {
-            Ok(())
+        if let Some((at, code)) = flaw {
+            return fault(at, code, "a reference or byte that is no character");
         }
-        Some(Ok(name)) => Err(Error::failed(format!("encoding `{name}` is not read; only UTF-8 is"))),
-        Some(Err(error)) => Err(not_well_formed(&format!("bad XML declaration: {error}"), offset)),
+        Ok(Ok(end))
+    }
+
+    /// Text outside of records: returns how much of it is done with. It is not kept, so it may be
+    /// as long as it likes.
+    fn outside(&self, text: &[u8], may_go_on: bool) -> Result<usize, Stop> {
+        let length = if may_go_on { whole_part(text) } else { text.len() };
+        if length == 0 {
+            return Err(Stop::Incomplete);
+        }
+        let text = &text[..length];
+        if self.outline.open.is_empty() {
+            return match text.iter().position(|b| !is_space(*b)) {
+                Some(at) => Err(self.outline.stray(at)),
+                None => Ok(length),
+            };
+        }
+        let undecodable = undecodable(text);
+        if let Some((at, code)) = wrong_in_text(&text[..undecodable.unwrap_or(length)]) {
+            return Err(Stop::Fault(wrong_text(at, code)));
+        }
+        match undecodable {
+            Some(at) => fault(at, UNDECODABLE, "a byte that is no character"),
+            None => Ok(length),
+        }
+    }
+
+    fn reason(&self, flaw: &'static str) -> &'static str {
+        if flaw == UNDECODABLE { self.input.undecodable() } else { flaw }
+    }
+
+    fn describe(&self, fault: Fault) -> Error {
+        let (code, offset) = (self.reason(fault.code), self.base + fault.at as u64);
+        match (fault.limit, &self.outline.foreign_root) {
+            (Some(setting), _) => over_limit(code, &fault.words, offset, setting),
+            (None, Some(name)) => Error::failed(format!(
+                "the root element is `{name}`, not `{}`, at byte {offset} ({code}:{name})",
+                self.outline.record_path[0]
+            ))
+            .hint("the source may have sent an error page; or set `source.record_path`"),
+            (None, None) => not_well_formed(code, &fault.words, offset),
+        }
     }
 }
 
-/// A DOCTYPE that names an external DTD is skipped and never fetched; one with definitions of its
-/// own is refused, since entities defined there could expand without end.
-fn check_doctype(doctype: &str, offset: u64) -> Result<()> {
-    if doctype.contains('[') {
-        return Err(not_well_formed("a DOCTYPE with definitions of its own is not accepted", offset));
+/// What the body ended in.
+fn cut_off(bytes: &[u8], offset: u64) -> Error {
+    match bytes {
+        [b'<', b'!', b'-', ..] => truncated("unterminated_comment", "a comment is not closed", offset),
+        [b'<', ..] => truncated("truncated", "a record or tag is not closed", offset),
+        _ => truncated("truncated", "a reference is not closed", offset),
     }
-    tracing::info!(offset, "doctype ignored");
-    Ok(())
 }

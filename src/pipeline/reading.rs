@@ -15,8 +15,11 @@ use crate::manifest::WindowCounts;
 use crate::partition::Window;
 use crate::reject::Reject;
 use crate::schema::Format;
-use crate::source::{Body, Source};
+use crate::source::{Body, Secrets, Source};
 use crate::telemetry::WindowProgress;
+
+/// Of a body that is not what it should be, so much is looked at for the line that is shown of it.
+const SHOWN_BYTES: usize = 1000;
 
 /// A decoder for one body, and what its records must satisfy.
 pub(super) struct Reading {
@@ -25,6 +28,7 @@ pub(super) struct Reading {
     time_index: usize,
     time_column: String,
     has_windows: bool,
+    secrets: Secrets,
 }
 
 /// Record batches as they are decoded, and how it ended.
@@ -91,7 +95,11 @@ impl Reading {
             row_number_column: (!row_number.is_empty()).then(|| row_number.clone()),
             batch_rows: limits.batch_rows,
             record_bytes_max: limits.record_mib_max << 20,
+            tag_bytes_max: limits.tag_kib_max << 10,
+            attributes_max: limits.attributes_max,
             depth_max: limits.depth_max,
+            strict_schema: source_settings.strict_schema,
+            charset: body.media_type.as_deref().and_then(charset_of),
             rejects_kept: limits.rejects_kept,
             expect_records: true,
         };
@@ -101,6 +109,7 @@ impl Reading {
             time_index: pipeline.columns.index_of(&pipeline.time_column)?,
             time_column: pipeline.time_column.clone(),
             has_windows: source.has_windows(),
+            secrets: source.secrets(),
         })
     }
 
@@ -137,19 +146,23 @@ impl Reading {
         let mut counts = WindowCounts::default();
         let mut rejects = Vec::new();
         let mut ended = false;
+        let mut start = Vec::new();
         while !ended {
             let before = self.decoder.counts().records;
-            let bytes = match body.stream.next().await.transpose()? {
-                Some(bytes) => {
-                    self.decoder.push(&bytes)?;
-                    bytes.len() as u64
-                }
-                None => {
-                    self.decoder.finish()?;
-                    ended = true;
-                    0
-                }
+            let next = body.stream.next().await.transpose()?;
+            let bytes = next.as_ref().map_or(0, |bytes| bytes.len() as u64);
+            if let Some(next) = next.as_ref().filter(|_| start.len() < SHOWN_BYTES) {
+                start.extend_from_slice(&next[..next.len().min(SHOWN_BYTES - start.len())]);
+            }
+            let decoded = match &next {
+                Some(bytes) => self.decoder.push(bytes),
+                None => self.decoder.finish(),
             };
+            decoded.map_err(|error| match self.decoder.may_be_foreign() && !start.is_empty() {
+                true => error.context(format!("the body starts with `{}`", self.secrets.excerpt(&start))),
+                false => error,
+            })?;
+            ended = next.is_none();
             counts.bytes += bytes;
             bar.add(self.decoder.counts().records - before, bytes);
             rejects.extend(self.decoder.take_rejects());
@@ -167,6 +180,17 @@ impl Reading {
                 "nothing says whether the body is whole: it has no length, no end and no count",
             )
             .hint("let the source send Content-Length or chunks, or a count in `source.count_header`"));
+        }
+        for notice in self.decoder.notices() {
+            let (what, first_record, count) = (notice.what.as_str(), notice.first_record, notice.count);
+            match notice.is_drift() {
+                true => {
+                    tracing::warn!(window = %self.window, what, first_record, count, "the source changed")
+                }
+                false => {
+                    tracing::info!(window = %self.window, what, first_record, count, "noticed in the body")
+                }
+            }
         }
         let decoded = self.decoder.counts();
         if let Some(promised) = body.records.filter(|promised| *promised != decoded.records) {
@@ -207,6 +231,15 @@ fn cancelled() -> Error {
     Error::new(Kind::Interrupted, "cancelled")
 }
 
+/// The charset of a Content-Type.
+fn charset_of(media_type: &str) -> Option<String> {
+    let parameters = media_type.split(';').skip(1);
+    let mut named = parameters.filter_map(|parameter| parameter.trim().split_once('='));
+    let (_, charset) = named.find(|(name, _)| name.trim_end().eq_ignore_ascii_case("charset"))?;
+    let charset = charset.trim().trim_matches('"');
+    (!charset.is_empty()).then(|| charset.to_owned())
+}
+
 fn format_of(media_type: Option<&str>) -> Result<Format> {
     let name = media_type.unwrap_or_default();
     let name = name.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -215,6 +248,8 @@ fn format_of(media_type: Option<&str>) -> Result<Format> {
         "application/x-ndjson" | "application/jsonl" | "application/x-jsonlines" => Ok(Format::Ndjson),
         "application/json" => Ok(Format::Json),
         "text/csv" => Ok(Format::Csv),
+        // A login page, most likely: its root element then says so, and its start is shown.
+        "text/html" => Ok(Format::Xml),
         other if other.ends_with("+xml") => Ok(Format::Xml),
         _ => Err(Error::failed(format!("cannot tell the format of a body of type `{name}`"))
             .hint("set `source.format` to xml, ndjson, json or csv")),

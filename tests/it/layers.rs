@@ -24,7 +24,7 @@ const ALSO: [(&str, &[&str]); 3] = [
 
 const DOORS: [(&str, &[&str]); 8] = [
     ("reqwest", &["source/http.rs", "bigquery/"]),
-    ("quick_xml", &["decode/xml.rs"]),
+    ("encoding_rs", &["decode/encoding.rs"]),
     ("object_store", &["stage/", "engine/", "emulator/"]),
     ("gcp_bigquery_client", &["bigquery/"]),
     ("yup_oauth2", &["bigquery/"]),

@@ -4,8 +4,14 @@
 
 mod agree;
 mod bad_config;
+mod bad_decode;
+mod bad_encodings;
 mod bad_http;
+mod bad_json;
+mod bad_large;
 mod bad_state;
+mod bad_windows;
+mod bad_xml;
 mod chaos;
 mod commands;
 mod compare;
