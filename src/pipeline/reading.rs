@@ -11,11 +11,12 @@ use tokio::task::JoinSet;
 use crate::config::Pipeline;
 use crate::decode::{self, Decoder};
 use crate::error::{Error, Kind, Result};
+use crate::location::Secrets;
 use crate::manifest::WindowCounts;
 use crate::partition::Window;
 use crate::reject::Reject;
 use crate::schema::Format;
-use crate::source::{Body, Secrets, Source};
+use crate::source::{Body, Source, excerpt};
 use crate::telemetry::WindowProgress;
 
 /// Of a body that is not what it should be, so much is looked at for the line that is shown of it.
@@ -159,7 +160,7 @@ impl Reading {
                 None => self.decoder.finish(),
             };
             decoded.map_err(|error| match self.decoder.may_be_foreign() && !start.is_empty() {
-                true => error.context(format!("the body starts with `{}`", self.secrets.excerpt(&start))),
+                true => error.context(format!("the body starts with `{}`", excerpt(&start, &self.secrets))),
                 false => error,
             })?;
             ended = next.is_none();

@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::location::{Secrets, redacted};
 use crate::partition::Window;
 
+pub use excerpt::excerpt;
 pub use http::Timeouts;
 pub use limit::Limits;
 

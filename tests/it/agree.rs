@@ -107,7 +107,7 @@ fn without(document: &[u8], rejects: &[Reject]) -> Vec<u8> {
 
 /// Where the record starts in its body.
 fn start_of(reject: &Reject) -> usize {
-    usize::try_from(reject.offset).expect("small")
+    usize::try_from(reject.place.offset).expect("small")
 }
 
 /// The record as a document of its own; with `harmless`, without references and without bytes that are no text.
