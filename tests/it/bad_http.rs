@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use api2bq::effects::Effects;
 use api2bq::partition::Window;
 use api2bq::source::{Headers, Limits, Options, Source, Timeouts};
 use async_compression::tokio::bufread::GzipEncoder;
@@ -79,6 +80,7 @@ fn options(url: &str) -> Options {
         count_header: None,
         timeouts: Timeouts::default(),
         limits: Limits::default(),
+        effects: Effects::default(),
     }
 }
 
