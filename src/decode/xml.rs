@@ -1,4 +1,4 @@
-//! XML, resumable at record boundaries.
+//! XML by quick-xml, resumable at record boundaries.
 //!
 //! A record is read from its first byte to its last in one go. When the bytes at hand end inside a
 //! record, a tag or a comment, reading goes back to where that started and waits for at least twice
@@ -12,6 +12,7 @@ mod chars;
 mod outline;
 mod prolog;
 mod record;
+mod split;
 mod token;
 
 use super::encoding::Input;
@@ -25,7 +26,8 @@ use crate::schema::Columns;
 use chars::{UNDECODABLE, is_space, resolve, undecodable, whole_part, wrong_in_text};
 use outline::Outline;
 use record::{Shape, wrong_text};
-use token::{Fault, Limits, Stop, Token, fault, next};
+use split::Tokens;
+use token::{Fault, Limits, Stop, Token, fault};
 
 #[derive(Debug)]
 pub(super) struct XmlSyntax {
@@ -192,7 +194,8 @@ impl Step<'_> {
     }
 
     fn read(&mut self, bytes: &[u8], passed: &Passed, rows: &mut Rows) -> Result<Result<usize>, Stop> {
-        let read = next(bytes, self.shape.limits)?;
+        let mut tokens = Tokens::new(bytes, self.shape.limits);
+        let read = tokens.next()?;
         let flaw = read.flaw;
         if let Token::Start { name, attributes, empty } = read.token
             && self.outline.expects(name)
@@ -206,7 +209,7 @@ impl Step<'_> {
                 true => read.end,
                 false => {
                     let undecodable = self.input.undecodable();
-                    self.shape.read(bytes, read.end, name, self.complete, undecodable, rows)?
+                    self.shape.read(&mut tokens, name, self.complete, undecodable, rows)?
                 }
             };
             self.outline.records += 1;

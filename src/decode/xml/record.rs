@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use super::chars::{UNDECODABLE, local, resolve, wrong_in_text};
-use super::token::{Fault, Limits, Stop, Token, next};
+use super::split::Tokens;
+use super::token::{Fault, Limits, Stop, Token};
 use crate::decode::rows::Rows;
 
 /// What stays the same from record to record.
@@ -19,8 +20,7 @@ impl Shape {
     /// body ends with these bytes.
     pub(super) fn read(
         &self,
-        bytes: &[u8],
-        start: usize,
+        tokens: &mut Tokens<'_>,
         name: &str,
         complete: bool,
         undecodable: &'static str,
@@ -28,13 +28,12 @@ impl Shape {
     ) -> Result<usize, Stop> {
         let reason = |flaw: &'static str| if flaw == UNDECODABLE { undecodable } else { flaw };
         let mut open: Vec<&str> = Vec::new();
-        let mut at = start;
         let mut field = None;
         // Fields come in the same order nearly always: look where the last one was found plus one.
         let mut guess = 0;
-        while at < bytes.len() {
-            let read = next(&bytes[at..], self.limits).map_err(|stop| stop.moved(at))?;
-            let end = at + read.end;
+        while !tokens.is_at_end() {
+            let at = tokens.at();
+            let read = tokens.next()?;
             if let Some((_, flaw)) = read.flaw {
                 rows.spoil(reason(flaw), field);
             }
@@ -65,10 +64,10 @@ impl Shape {
                     Some(_) if open.is_empty() => field = None,
                     Some(_) => {}
                     None if found != name => return Err(Stop::Fault(mismatch(at, found, name))),
-                    None => return Ok(end),
+                    None => return Ok(read.end),
                 },
                 // It may go on, and the record ends behind it in any case.
-                Token::Text(_) if end == bytes.len() && !complete => return Err(Stop::Incomplete),
+                Token::Text(_) if tokens.is_at_end() && !complete => return Err(Stop::Incomplete),
                 Token::Text(text) => {
                     if let Some((place, code)) = wrong_in_text(text) {
                         return Err(Stop::Fault(wrong_text(at + place, code)));
@@ -94,7 +93,6 @@ impl Shape {
                 }
                 Token::Aside => {}
             }
-            at = end;
         }
         Err(Stop::Incomplete)
     }

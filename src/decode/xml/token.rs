@@ -1,13 +1,8 @@
-//! Cuts a body into XML's tokens, and checks what XML 1.0 asks of each: all of well-formedness but how
-//! tags are nested.
+//! Checks what XML 1.0 asks of one token: all of well-formedness but how tags are nested.
 //!
-//! A token is read from its first byte, in one go; if the bytes end inside it, it is read again when
-//! there are more. What is wrong is found at the same byte however the bytes came.
-//!
-//! # Why not quick-xml?
-//! It splits documents and checks little: attributes, names, comments, characters and references that
-//! are wrong pass through. It did this job until the checks had read every byte that it reads, and is
-//! now the reference that a property test holds this file to.
+//! quick-xml splits documents and checks little: attributes, names, comments, characters and references
+//! that are wrong pass through it. What is wrong is found here at the same byte however the bytes came;
+//! if they end inside the token, it is read again when there are more.
 
 use super::chars::{
     UNDECODABLE, continues_name, illegal, is_name, is_space, resolve, starts_name, undecodable,
@@ -91,7 +86,7 @@ pub(super) const DOCTYPE: &[u8] = b"<!DOCTYPE";
 const COMMENT: &[u8] = b"<!--";
 
 /// Reads the token at the start of `bytes`, which must not be empty.
-pub(super) fn next(bytes: &[u8], limits: Limits) -> Result<Read<'_>, Stop> {
+pub(super) fn check(bytes: &[u8], limits: Limits) -> Result<Read<'_>, Stop> {
     let mut scan = Scan { bytes, at: 0, flaw: None };
     let token = match bytes {
         [b'&', ..] => Token::Reference(scan.reference()?),
