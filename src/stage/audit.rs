@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Date32Type, Int64Type, SchemaRef, TimeUnit, Tim
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
 use super::parquet::LogicalHash;
 use crate::error::{Error, Kind, Result};
@@ -42,6 +43,7 @@ pub struct ColumnSum {
 impl Audit {
     /// Reads one file through. An error says how it is no file of ours.
     pub fn add_file(&mut self, bytes: Vec<u8>) -> Result<()> {
+        let length = bytes.len() as u64;
         // Parquet's own schema says it all, and the reader of Arrow's copy in the footer panics on damage.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let unreadable = |e: &dyn std::fmt::Display| damaged(format!("it cannot be read: {e}"));
@@ -50,6 +52,9 @@ impl Audit {
         let promised = u64::try_from(file.metadata().file_metadata().num_rows())
             .map_err(|_| damaged("its footer counts less than no rows"))?;
         self.footer_rows = self.footer_rows.saturating_add(promised);
+        if !has_its_columns_inside(file.metadata(), length) {
+            return Err(damaged("it cannot be read: its footer names places outside of it"));
+        }
         let schema = file.schema().clone();
         if self.hash.is_none() {
             self.columns = schema.fields().iter().map(|field| column(field)).collect::<Result<_>>()?;
@@ -81,6 +86,16 @@ impl Audit {
         }
         Ok(())
     }
+}
+
+/// The reader takes places and lengths from the footer, and panics at those below zero.
+fn has_its_columns_inside(footer: &ParquetMetaData, length: u64) -> bool {
+    footer.row_groups().iter().flat_map(RowGroupMetaData::columns).all(|column| {
+        let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
+        let (start, size) = (u64::try_from(start), u64::try_from(column.compressed_size()));
+        let is_inside = |start: u64, size: u64| start.checked_add(size).is_some_and(|end| end <= length);
+        matches!((start, size), (Ok(start), Ok(size)) if is_inside(start, size))
+    })
 }
 
 fn sum_of(kind: ColumnType, values: &dyn Array) -> i128 {
