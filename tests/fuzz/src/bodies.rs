@@ -106,9 +106,9 @@ fn decode_cut(format: Format, body: &[u8], cuts: &[usize], options: &Options) ->
     let rejects = decoder.take_rejects();
     assert!(rejects.len() as u64 <= counts.rejects && rejects.len() <= options.rejects_kept);
     for reject in &rejects {
-        let start = usize::try_from(reject.offset).expect("within the body");
+        let start = usize::try_from(reject.place.offset).expect("within the body");
         assert_eq!(body[start..][..reject.raw.len()], reject.raw, "the offset leads to the raw bytes");
     }
-    let rejects = rejects.into_iter().map(|r| (r.offset, r.reason)).collect();
+    let rejects = rejects.into_iter().map(|r| (r.place.offset, r.reason)).collect();
     Ok(Decoded { rows, rejects, counts })
 }
