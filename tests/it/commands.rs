@@ -79,7 +79,7 @@ fn status_tells_done_empty_open_and_missing_apart() {
     };
     assert_eq!(states(&status), ["open", "open", "missing"]);
     let reason = status["run"]["windows"][2]["reason"].as_str().expect("a reason");
-    assert!(reason.contains("404 Not Found: no such day"), "{reason}");
+    assert!(reason.contains("404 Not Found (http_404): no such day"), "{reason}");
     // Windows tile the range: nothing overlaps and nothing is left out.
     let windows = status["run"]["windows"].as_array().expect("windows");
     assert!(windows.windows(2).all(|w| w[0]["window"]["before"] == w[1]["window"]["after"]));
