@@ -47,25 +47,30 @@ impl LineFormat for Line {
         // serde_json skips unknown values without recursion, but a limit is a limit.
         if depth(line) > self.depth_max {
             // In an array its brackets must be in order all the same, or the next value starts anywhere.
-            let valid = self.is_line || serde_json::from_slice::<&RawValue>(line).is_ok();
+            let valid = self.is_line || is_json(line);
             return rows.spoil(if valid { "depth" } else { JSON_SYNTAX }, None);
         }
         if !is_object {
-            let valid = serde_json::from_slice::<&RawValue>(line).is_ok();
-            return rows.spoil(if valid { "not_an_object" } else { JSON_SYNTAX }, None);
+            return rows.spoil(if is_json(line) { "not_an_object" } else { JSON_SYNTAX }, None);
         }
         let mut json = serde_json::Deserializer::from_slice(line);
         let read = Object { fields: &self.fields, rows }.deserialize(&mut json).and_then(|()| json.end());
         if let Err(error) = read {
-            let utf8 = std::str::from_utf8(line).is_ok();
-            let reason = match error.to_string() {
-                _ if !utf8 => "invalid_utf8",
-                text if text.contains("surrogate") => "lone_surrogate",
-                _ => JSON_SYNTAX,
-            };
-            rows.spoil(reason, None);
+            // The first error ended the reading. Whether the brackets behind it are in order is what
+            // decides if the next value can be found, whatever else was wrong before.
+            let is_utf8 = std::str::from_utf8(line).is_ok();
+            if !is_json(line) && (is_utf8 || !self.is_line) {
+                return rows.overrule(JSON_SYNTAX);
+            }
+            let surrogate = is_utf8 && error.to_string().contains("surrogate");
+            rows.spoil(if surrogate { "lone_surrogate" } else { "invalid_utf8" }, None);
         }
     }
+}
+
+/// JSON by its grammar alone: it may hold bytes that are no text, and halves of characters.
+fn is_json(line: &[u8]) -> bool {
+    serde_json::from_str::<&RawValue>(&String::from_utf8_lossy(line)).is_ok()
 }
 
 fn depth(line: &[u8]) -> usize {

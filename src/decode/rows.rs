@@ -127,6 +127,11 @@ impl Rows {
         self.wrong.get_or_insert((reason, column));
     }
 
+    /// Marks the record as a reject for a reason that outweighs those found before.
+    pub(super) fn overrule(&mut self, reason: &'static str) {
+        self.wrong = Some((reason, None));
+    }
+
     /// Ends the record that starts at `place` and came as `raw`: a row if all is right, else a reject.
     pub(super) fn end(&mut self, place: Place, raw: &[u8]) -> Result<()> {
         self.counts.records += 1;

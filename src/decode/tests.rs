@@ -278,6 +278,42 @@ fn json_that_ends_early_or_goes_astray_fails() {
     assert!(failure(decode(Format::Ndjson, &long)).contains("exceeds 4096 bytes"));
 }
 
+/// From the comparison with Python's json: the first thing wrong was a value, so that the syntax behind it
+/// was never looked at, and the next object was looked for wherever the brackets seemed to end.
+#[test]
+fn a_wrong_value_does_not_hide_wrong_syntax() {
+    let good = r#"{"id":9,"name":"x"}"#;
+    for bad in [
+        &br#"{"id":true,"name":"x",,}"#[..],
+        br#"{"id":1,"id":2 []}"#,
+        br#"{"id":1,"name":"\ud800" "x"}"#,
+        b"{\"id\":1,\"name\":\"\xe3\",\"more\":tru}",
+    ] {
+        let array = [b"[", good.as_bytes(), b",", bad, b",", good.as_bytes(), b"]"].concat();
+        assert!(
+            failure(decode(Format::Json, &array)).contains("a value is no JSON"),
+            "{}",
+            bad.escape_ascii()
+        );
+        let lines = [bad, b"\n", good.as_bytes()].concat();
+        let reason = if bad.is_ascii() { "json_syntax" } else { "invalid_utf8" };
+        assert_eq!(reasons(decode(Format::Ndjson, &lines)), [reason], "{}", bad.escape_ascii());
+    }
+    // Bytes that are no text, in an object that is one: the next is where it should be.
+    let array = [b"[{\"id\":1,\"name\":\"\xe3\"},", good.as_bytes(), b"]"].concat();
+    assert_eq!(reasons(decode(Format::Json, &array)), ["invalid_utf8"]);
+}
+
+/// From the comparison with expat, which refuses them.
+#[test]
+fn a_public_identifier_has_few_characters() {
+    let doctype = |id: &str| format!("<!DOCTYPE records PUBLIC \"{id}\" '<é>.dtd'><records/>");
+    assert_eq!(ids(decode(Format::Xml, doctype("-//A//B 1.0//EN"))), [0i64; 0]);
+    for id in ["a<b", "a>b", "é", "a&b", "a\tb"] {
+        assert!(failure(decode(Format::Xml, doctype(id))).contains("public identifier"), "{id}");
+    }
+}
+
 #[test]
 fn csv_lines_with_and_without_row_numbers() {
     let rows = decode(Format::Csv, "1,a,x\n2,b,\r\n").expect("decodes").rows;

@@ -17,13 +17,18 @@ impl<'b> Scan<'b> {
             b'P' => self.expect(b"PUBLIC").map(|()| 2)?,
             _ => 0,
         };
-        for _ in 0..literals {
+        for left in (0..literals).rev() {
             self.space()?;
             let quote = self.byte()?;
             if !matches!(quote, b'"' | b'\'') {
                 return fault(self.at, "not_well_formed", "a DOCTYPE's identifier is not in quotes");
             }
-            self.until(self.at + 1, &[quote])?;
+            let start = self.at + 1;
+            let literal = self.until(start, &[quote])?;
+            // Of two literals the first is the public identifier.
+            if let Some(wrong) = literal.iter().position(|b| left == 1 && !is_public_id(*b)) {
+                return fault(start + wrong, "not_well_formed", "a character that no public identifier has");
+            }
         }
         self.spaces();
         if self.byte()? == b'[' {
@@ -78,6 +83,11 @@ impl<'b> Scan<'b> {
         }
         Ok(Token::Declaration { encoding })
     }
+}
+
+/// XML's PubidChar.
+fn is_public_id(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b" \r\n-'()+,./:=?;!*#@$_%".contains(&byte)
 }
 
 /// Takes ` name="value"` from the start of `rest`.
