@@ -120,7 +120,10 @@ fn alone(reject: &Reject, harmless: bool) -> Vec<u8> {
         while let Some((before, after)) = rest.split_once('&') {
             kept += before;
             // Up to its `;`, unless a tag or another reference starts before that: then it is a stray `&`.
-            let stops = |c: char| matches!(c, ';' | '&' | '<' | '>') || c.is_ascii_whitespace();
+            // A number with something else in it is taken for a reference that stands for no character.
+            let number = after.starts_with('#');
+            let stops =
+                |c: char| matches!(c, ';' | '&' | '<') || !number && (c == '>' || c.is_ascii_whitespace());
             let end = after.find(stops).filter(|end| after[*end..].starts_with(';'));
             kept += if end.is_some() { "x" } else { "&" };
             rest = end.map_or(after, |end| &after[end + 1..]);
@@ -276,7 +279,7 @@ fn json_means_the_same_to_python() {
     let bodies: Vec<Vec<u8>> = (0..4000).map(|_| damaged(&mut documents)).collect();
     let tally = compare_json(Format::Json, &bodies, documents.rng());
     tally.verdict("arrays and sequences after accidents");
-    assert!(tally.read > 500 && tally.refused > 2000, "{tally:?}");
+    assert!(tally.read > 300 && tally.refused > 2000, "{tally:?}");
 }
 
 /// One backfill of three days into a stage of its own: what its staged files hold, by their logical hashes.
