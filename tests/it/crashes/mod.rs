@@ -150,6 +150,21 @@ fn an_answer_that_gets_lost_before_or_after_any_effect_loses_and_doubles_nothing
     println!("{} effects, {} answers lost", points.len(), struck.into_inner());
 }
 
+/// The outcome of everything that was sent stays unknown: that is no reason to clean up after it.
+#[test]
+fn a_service_that_falls_silent_after_any_call_loses_and_doubles_nothing() {
+    let mut points = points();
+    points.retain(|(name, _)| name.starts_with("BigQuery "));
+    all_of(points.len(), |world, case| {
+        let (name, nth) = points[case].clone();
+        let (reached, _, _) = survive(world, Point::named(&name, nth, Side::After, How::Silence), None, 1)?;
+        ensure!(reached || is_weather(&name), "`{name}` number {nth} was not reached");
+        Ok(())
+    });
+    println!("{} times fallen silent", points.len());
+    assert!(points.len() >= 10, "{points:?}");
+}
+
 #[test]
 fn crashes_during_recovery_lose_and_double_nothing() {
     let points = points();

@@ -23,6 +23,8 @@ pub enum How {
     Crash,
     /// The effect, or its answer, gets lost once, and the run goes on.
     Lose,
+    /// From here on no answer of BigQuery comes through any more, whatever it does.
+    Silence,
 }
 
 /// Where to strike.
@@ -59,6 +61,7 @@ pub struct Reaper {
     seen: Mutex<Vec<String>>,
     struck: AtomicBool,
     crashed: AtomicBool,
+    silent: AtomicBool,
     pub died: Notify,
 }
 
@@ -70,6 +73,7 @@ impl Reaper {
             seen: Mutex::default(),
             struck: AtomicBool::new(false),
             crashed: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
             died: Notify::new(),
         }
     }
@@ -123,7 +127,11 @@ impl Reaper {
 
     async fn pass(&self, strike: Option<How>) -> Result<()> {
         match strike {
-            Some(How::Lose) => return Err(Error::failed("lost on purpose").retryable()),
+            Some(How::Lose) => return Err(lost()),
+            Some(How::Silence) => {
+                self.silent.store(true, Ordering::SeqCst);
+                return Err(lost());
+            }
             Some(How::Crash) => {
                 self.crashed.store(true, Ordering::SeqCst);
                 self.died.notify_one();
@@ -158,6 +166,14 @@ impl Watcher for Reaper {
             let nth = seen[..last].iter().filter(|other| **other == name).count();
             self.strikes(&name, nth, last, Side::After)
         };
-        Box::pin(self.pass(strike))
+        let silent = door == Door::BigQuery && self.silent.load(Ordering::SeqCst);
+        Box::pin(async move {
+            self.pass(strike).await?;
+            if silent { Err(lost()) } else { Ok(()) }
+        })
     }
+}
+
+fn lost() -> Error {
+    Error::failed("lost on purpose").retryable()
 }
