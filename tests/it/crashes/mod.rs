@@ -162,7 +162,7 @@ fn a_service_that_falls_silent_after_any_call_loses_and_doubles_nothing() {
         Ok(())
     });
     println!("{} times fallen silent", points.len());
-    assert!(points.len() >= 10, "{points:?}");
+    assert!(points.len() >= 6, "{points:?}");
 }
 
 #[test]
