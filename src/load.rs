@@ -71,6 +71,12 @@ pub async fn load(
         Ok(done) => done,
         Err(failure) => return Ok(Outcome::Failed(failure)),
     };
+    if done.output_rows != staged.rows && done.adopted {
+        // Somebody has been told of it; the rows themselves may be had by another job.
+        let message = format!("job `{job_id}` says {} rows, {} were staged", done.output_rows, staged.rows);
+        let reason = "row_count_mismatch".into();
+        return Ok(Outcome::Failed(JobFailure { reason, message, transient: true, found: true }));
+    }
     if done.output_rows != staged.rows {
         return Err(mismatch(&partition, &job_id, done.output_rows, staged.rows));
     }
@@ -121,9 +127,9 @@ async fn is_intact(bigquery: &BigQuery, partition: &TableId, rows: u64, ended_ms
 fn mismatch(partition: &TableId, job_id: &str, found: u64, expected: u64) -> Error {
     Error::new(
         Kind::Mismatch,
-        format!("`{partition}` has {found} rows, job `{job_id}` should have loaded {expected}"),
+        format!("job `{job_id}` says that it loaded {found} rows into `{partition}`, {expected} were staged"),
     )
-    .hint("something else changed the table; `--new-run` loads it again from the source")
+    .hint("the same command loads the staged files again, by another job")
 }
 
 /// The id of the job that loads a staged partition.

@@ -70,16 +70,18 @@ impl Backfill {
     /// Runs every window to its end. Windows that fail are in the receipt; an `Err` stops the run.
     pub async fn run(self) -> Result<Receipt> {
         let started = Instant::now();
-        if self.until == Until::Load {
-            self.plan.refuse_to_abandon_another(&self.store).await?;
-        }
-        if self.until >= Until::Stage {
-            self.plan.record(&self.store).await?;
-        }
-        if let Some(bigquery) = &self.bigquery {
-            let Destination { table, columns, .. } = &self.destination;
-            bigquery.ensure_dataset(&table.dataset).await?;
-            bigquery.ensure_staging_table(table, columns).await?;
+        if let Err(error) = self.prepare().await {
+            // Weather, and it stands before all windows alike: they are named, and the same command resumes.
+            if error.kind() != Kind::Failed {
+                return Err(error);
+            }
+            let mut receipt = Receipt::new(&self.pipeline, &self.plan, self.until);
+            let mut windows = self.plan.windows.iter().copied();
+            receipt.failed.extend(windows.next().map(|first| (first, error)));
+            receipt.not_tried.extend(windows);
+            self.progress.clear();
+            receipt.finish(started.elapsed(), self.effects.retries());
+            return Ok(receipt);
         }
         let job = Arc::new(self);
         let mut waiting = job.plan.windows.clone().into_iter();
@@ -112,6 +114,22 @@ impl Backfill {
         job.progress.clear();
         receipt.finish(started.elapsed(), job.effects.retries());
         Ok(receipt)
+    }
+
+    /// What all windows need: the plan in the staging area, the dataset and the table.
+    async fn prepare(&self) -> Result<()> {
+        if self.until == Until::Load {
+            self.plan.refuse_to_abandon_another(&self.store).await?;
+        }
+        if self.until >= Until::Stage {
+            self.plan.record(&self.store).await?;
+        }
+        if let Some(bigquery) = &self.bigquery {
+            let Destination { table, columns, .. } = &self.destination;
+            bigquery.ensure_dataset(&table.dataset).await?;
+            bigquery.ensure_staging_table(table, columns).await?;
+        }
+        Ok(())
     }
 
     async fn window(&self, window: Window) -> Result<WindowReceipt> {
@@ -323,14 +341,22 @@ impl Backfill {
         let mut tries = self.retry.tries(&self.effects, Door::BigQuery, format!("partition `{partition}`"));
         loop {
             let generation = chain.state().generation(partition);
-            let failure = match load::load(bigquery, &self.destination, staged, generation).await? {
-                Outcome::Loaded(done) => {
+            let job_id = load::job_id(&self.destination, staged, generation);
+            let failure = match load::load(bigquery, &self.destination, staged, generation).await {
+                Ok(Outcome::Loaded(done)) => {
                     tracing::info!(%partition, rows = done.output_rows, job_id = done.job_id, "partition loaded");
                     return Ok(done);
                 }
-                Outcome::Failed(failure) => failure,
+                Ok(Outcome::Failed(failure)) => failure,
+                Err(error) => {
+                    if error.kind() == Kind::Mismatch {
+                        // Its job will say the same for ever; the next run loads the files by another.
+                        let reason = error.to_string();
+                        chain.append(Event::Failed { partition, generation, job_id, reason }).await?;
+                    }
+                    return Err(error);
+                }
             };
-            let job_id = load::job_id(&self.destination, staged, generation);
             let reason = format!("{}: {}", failure.reason, failure.message);
             let error = Error::failed(format!(
                 "load job `{job_id}` of partition `{partition}` failed: {reason}"

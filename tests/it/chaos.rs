@@ -211,10 +211,6 @@ fn every_call_disturbed(
         assert!(seen.len() <= calls.len() + 12, "{case}: {} requests: {seen:#?}", seen.len());
         match (ended.code, day_of(&seen, *number)) {
             (0, _) => {}
-            // Without the call there is no run yet, and so no window to name.
-            (1, None) if *attempts == 1 => {
-                assert!(ended.stderr.contains("error: "), "{case}: {}", ended.stderr);
-            }
             (3, day) => {
                 let missing = ground.missing(&name);
                 assert!(day.is_none_or(|day| missing == [day]), "{case}: {missing:?}: {}", ended.stderr);
@@ -323,7 +319,6 @@ fn chaos_on_every_side_ends_and_the_next_calm_run_completes() {
         assert!(steps.iter().sum::<usize>() < 200, "round {round}: {steps:?}");
         match ended.code {
             0 => {}
-            1 => assert!(ended.stderr.contains("error: "), "round {round}: {ended:?}"),
             3 => {
                 let missing = ground.missing(&name);
                 assert!(
