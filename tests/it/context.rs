@@ -179,7 +179,7 @@ pub fn judge(
 }
 
 /// The virtual environment's Python. Made once under `target/tmp`, and again when the pins change.
-fn interpreter() -> &'static Path {
+pub fn interpreter() -> &'static Path {
     static INTERPRETER: OnceLock<PathBuf> = OnceLock::new();
     INTERPRETER.get_or_init(|| {
         let pins = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/requirements.txt");

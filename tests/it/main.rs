@@ -16,6 +16,7 @@ mod chaos;
 mod commands;
 mod compare;
 mod context;
+mod contract;
 mod crashes;
 mod documents;
 mod embedded;
