@@ -4,6 +4,7 @@
 //! tables. Jobs go through [`wire`] beside it: the crate loses the HTTP status of an answer that
 //! is not JSON, and with it the difference between weather and a refusal.
 
+mod address;
 mod auth;
 mod jobs;
 mod names;
@@ -23,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::location::{emulator_url, redacted};
 use crate::retry::{Policy, Tries};
 
+pub use address::Address;
 pub use jobs::{Done, JobFailure, JobResult, LoadJob, QueryJob};
 pub use names::{TableId, load_job_id};
 pub use rows::{Cell, Rows};
