@@ -2,19 +2,51 @@
 
 use std::fmt::Write;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as STANDARD;
 use chrono::{DateTime, Datelike, NaiveDate, Timelike};
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray};
 use datafusion::arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Decimal256Type, Float64Type, Int64Type, Time64MicrosecondType,
-    TimestampMicrosecondType,
+    DataType, Date32Type, Decimal128Type, Decimal256Type, Field, Fields, Float64Type, Int64Type,
+    Time64MicrosecondType, TimestampMicrosecondType,
 };
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 
+use super::fields::Kind;
+use super::wire::{Failure, Outcome};
+
 /// How a client asked for its values.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Format {
-    /// TIMESTAMP as integer microseconds instead of floating seconds.
-    pub int64_timestamps: bool,
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum TimestampFormat {
+    /// Seconds, as a floating point number.
+    #[default]
+    Float,
+    /// Microseconds.
+    Int64,
+    Iso8601,
+}
+
+impl TimestampFormat {
+    /// From `useInt64Timestamp` and `timestampOutputFormat`, of which only one may be set.
+    pub(super) fn of(use_int64: bool, format: Option<&str>) -> Outcome<Self> {
+        let named = match format {
+            None | Some("TIMESTAMP_OUTPUT_FORMAT_UNSPECIFIED") => None,
+            Some("FLOAT64") => Some(TimestampFormat::Float),
+            Some("INT64") => Some(TimestampFormat::Int64),
+            Some("ISO8601_STRING") => Some(TimestampFormat::Iso8601),
+            Some(other) => {
+                let message = format!("Invalid value for formatOptions.timestampOutputFormat: {other}");
+                return Err(Failure::invalid(message));
+            }
+        };
+        match (use_int64, named) {
+            (true, Some(TimestampFormat::Float | TimestampFormat::Iso8601)) => Err(Failure::invalid(
+                "formatOptions.useInt64Timestamp and formatOptions.timestampOutputFormat contradict each other",
+            )),
+            (true, _) => Ok(TimestampFormat::Int64),
+            (false, named) => Ok(named.unwrap_or_default()),
+        }
+    }
 }
 
 /// The text of a JSON array of rows, which is cut at a size that BigQuery would cut it at.
@@ -34,7 +66,8 @@ impl Rows {
     }
 
     /// Adds rows until the page is full; `false` then.
-    pub(super) fn push(&mut self, batch: &RecordBatch, format: Format) -> bool {
+    pub(super) fn push(&mut self, batch: &RecordBatch, format: TimestampFormat) -> bool {
+        let schema = batch.schema();
         for row in 0..batch.num_rows() {
             if self.count > 0 {
                 if self.text.len() >= PAGE_BYTES_MAX {
@@ -42,16 +75,9 @@ impl Rows {
                 }
                 self.text.push(',');
             }
-            self.text.push_str("{\"f\":[");
-            for (index, column) in batch.columns().iter().enumerate() {
-                if index > 0 {
-                    self.text.push(',');
-                }
-                self.text.push_str("{\"v\":");
-                push_value(&mut self.text, column, row, format);
-                self.text.push('}');
-            }
-            self.text.push_str("]}");
+            self.text.push_str("{\"f\":");
+            push_cells(&mut self.text, schema.fields(), batch.columns(), row, format);
+            self.text.push('}');
             self.count += 1;
         }
         true
@@ -63,8 +89,18 @@ impl Rows {
     }
 }
 
-fn push_value(out: &mut String, column: &ArrayRef, row: usize, format: Format) {
-    if let DataType::List(_) = column.data_type() {
+fn push_cells(out: &mut String, fields: &Fields, columns: &[ArrayRef], row: usize, format: TimestampFormat) {
+    out.push('[');
+    for (index, (field, column)) in fields.iter().zip(columns).enumerate() {
+        out.push_str(if index > 0 { ",{\"v\":" } else { "{\"v\":" });
+        push_value(out, field, column, row, format);
+        out.push('}');
+    }
+    out.push(']');
+}
+
+fn push_value(out: &mut String, field: &Field, column: &ArrayRef, row: usize, format: TimestampFormat) {
+    if let DataType::List(item_field) = column.data_type() {
         // A REPEATED value is never null, only empty.
         let items = column.as_list::<i32>();
         out.push('[');
@@ -72,7 +108,7 @@ fn push_value(out: &mut String, column: &ArrayRef, row: usize, format: Format) {
             let items = items.value(row);
             for item in 0..items.len() {
                 out.push_str(if item > 0 { ",{\"v\":" } else { "{\"v\":" });
-                push_value(out, &items, item, format);
+                push_value(out, item_field, &items, item, format);
                 out.push('}');
             }
         }
@@ -84,33 +120,39 @@ fn push_value(out: &mut String, column: &ArrayRef, row: usize, format: Format) {
         return;
     }
     match column.data_type() {
-        DataType::Struct(_) => {
-            out.push_str("{\"f\":[");
-            for (index, child) in column.as_struct().columns().iter().enumerate() {
-                out.push_str(if index > 0 { ",{\"v\":" } else { "{\"v\":" });
-                push_value(out, child, row, format);
+        DataType::Struct(fields) => {
+            let record = column.as_struct();
+            if let Some(Kind::Range(_)) = Kind::of_field(field) {
+                let _ = write!(out, "\"{}\"", range_text(record, row, format));
+            } else {
+                out.push_str("{\"f\":");
+                push_cells(out, fields, record.columns(), row, format);
                 out.push('}');
             }
-            out.push_str("]}");
         }
         DataType::Utf8 => push_json(out, column.as_string::<i32>().value(row)),
         DataType::Int64 => {
             let _ = write!(out, "\"{}\"", column.as_primitive::<Int64Type>().value(row));
         }
-        DataType::Timestamp(_, Some(_)) => {
-            let micros = column.as_primitive::<TimestampMicrosecondType>().value(row);
-            if format.int64_timestamps {
-                let _ = write!(out, "\"{micros}\"");
-            } else {
-                let _ = write!(out, "\"{}\"", scientific(micros as f64 / 1e6));
-            }
-        }
         _ => {
             out.push('"');
-            out.push_str(&value_text(column, row));
+            out.push_str(&value_text(column, row, format));
             out.push('"');
         }
     }
+}
+
+/// `[a, b)`, without a bound `UNBOUNDED`.
+fn range_text(range: &StructArray, row: usize, format: TimestampFormat) -> String {
+    let bounds: Vec<String> = range
+        .columns()
+        .iter()
+        .map(|bound| match bound.is_null(row) {
+            true => "UNBOUNDED".to_owned(),
+            false => value_text(bound, row, format),
+        })
+        .collect();
+    format!("[{})", bounds.join(", "))
 }
 
 fn push_json(out: &mut String, text: &str) {
@@ -124,8 +166,16 @@ fn push_json(out: &mut String, text: &str) {
 }
 
 /// The value as text, for the types whose text needs no JSON escapes.
-fn value_text(column: &ArrayRef, row: usize) -> String {
+fn value_text(column: &ArrayRef, row: usize, format: TimestampFormat) -> String {
     match column.data_type() {
+        DataType::Timestamp(_, Some(_)) => {
+            let micros = column.as_primitive::<TimestampMicrosecondType>().value(row);
+            match format {
+                TimestampFormat::Float => scientific(micros as f64 / 1e6),
+                TimestampFormat::Int64 => micros.to_string(),
+                TimestampFormat::Iso8601 => format!("{}Z", datetime_text(micros, 'T')),
+            }
+        }
         DataType::Boolean => column.as_boolean().value(row).to_string(),
         DataType::Float64 => float_text(column.as_primitive::<Float64Type>().value(row)),
         DataType::Date32 => date_text(column.as_primitive::<Date32Type>().value(row)),
@@ -143,7 +193,7 @@ fn value_text(column: &ArrayRef, row: usize) -> String {
         DataType::Decimal256(..) => {
             decimal_text(&column.as_primitive::<Decimal256Type>().value_as_string(row))
         }
-        DataType::Binary => base64(column.as_binary::<i32>().value(row)),
+        DataType::Binary => STANDARD.encode(column.as_binary::<i32>().value(row)),
         _ => ArrayFormatter::try_new(column.as_ref(), &FormatOptions::default())
             .map(|f| f.value(row).to_string().replace(['"', '\\'], ""))
             .unwrap_or_default(),
@@ -212,25 +262,6 @@ pub(super) fn datetime_text(micros: i64, separator: char) -> String {
     text
 }
 
-pub(super) fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let [a, b, c] =
-            [chunk.first(), chunk.get(1), chunk.get(2)].map(|byte| u32::from(byte.copied().unwrap_or(0)));
-        let group = (a << 16) | (b << 8) | c;
-        for digit in 0..4 {
-            if digit <= chunk.len() {
-                let index = (group >> (18 - 6 * digit)) & 63;
-                text.push(char::from(ALPHABET[index as usize]));
-            } else {
-                text.push('=');
-            }
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,10 +289,12 @@ mod tests {
     }
 
     #[test]
-    fn base64_pads() {
-        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
-        {
-            assert_eq!(base64(plain.as_bytes()), coded);
-        }
+    fn only_one_way_to_write_timestamps_may_be_asked_for() {
+        use TimestampFormat::{Float, Int64, Iso8601};
+        assert_eq!(TimestampFormat::of(false, None), Ok(Float));
+        assert_eq!(TimestampFormat::of(true, Some("INT64")), Ok(Int64));
+        assert_eq!(TimestampFormat::of(false, Some("ISO8601_STRING")), Ok(Iso8601));
+        assert!(TimestampFormat::of(true, Some("ISO8601_STRING")).is_err());
+        assert!(TimestampFormat::of(false, Some("iso")).is_err());
     }
 }

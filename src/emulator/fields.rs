@@ -1,12 +1,18 @@
 //! Schemas: BigQuery's field documents, and the Arrow types that their values are kept in.
 
+mod limits;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field as ArrowField, Fields, Schema, SchemaRef, TimeUnit};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::wire::{Failure, Outcome, text};
+use super::wire::{Failure, Outcome, object, text};
+
+#[allow(unused_imports, reason = "the coercion of values comes next")]
+pub(super) use limits::{Limits, Rounding};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
@@ -22,11 +28,49 @@ pub(super) enum Kind {
     Numeric,
     BigNumeric,
     Record,
+    /// Kept as its text, compact.
+    Json,
+    /// Kept as well-known text.
+    Geography,
+    /// Kept as its canonical text, `Y-M D H:M:S`.
+    Interval,
+    /// Kept as a record of `start` and `end`, NULL where it is unbounded.
+    Range(RangeOf),
 }
 
+/// What a RANGE is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum RangeOf {
+    Date,
+    DateTime,
+    Timestamp,
+}
+
+impl RangeOf {
+    pub(super) fn kind(self) -> Kind {
+        match self {
+            RangeOf::Date => Kind::Date,
+            RangeOf::DateTime => Kind::DateTime,
+            RangeOf::Timestamp => Kind::Timestamp,
+        }
+    }
+
+    fn parse(name: &str) -> Option<RangeOf> {
+        Some(match Kind::parse(name)? {
+            Kind::Date => RangeOf::Date,
+            Kind::DateTime => RangeOf::DateTime,
+            Kind::Timestamp => RangeOf::Timestamp,
+            _ => return None,
+        })
+    }
+}
+
+/// In an Arrow field's metadata: the name of a kind that its Arrow type alone does not tell.
+const KIND_KEY: &str = "bigquery:type";
+
 impl Kind {
-    /// Both spellings; `None` for types that this server does not keep.
-    fn parse(name: &str) -> Option<Kind> {
+    /// Both spellings, and those of GoogleSQL; a RANGE by its full name, `RANGE<DATE>`.
+    pub(super) fn parse(name: &str) -> Option<Kind> {
         Some(match name.to_ascii_uppercase().as_str() {
             "INT64" | "INTEGER" => Kind::Int64,
             "FLOAT64" | "FLOAT" => Kind::Float64,
@@ -37,10 +81,13 @@ impl Kind {
             "DATETIME" => Kind::DateTime,
             "TIME" => Kind::Time,
             "TIMESTAMP" => Kind::Timestamp,
-            "NUMERIC" => Kind::Numeric,
-            "BIGNUMERIC" => Kind::BigNumeric,
+            "NUMERIC" | "DECIMAL" => Kind::Numeric,
+            "BIGNUMERIC" | "BIGDECIMAL" => Kind::BigNumeric,
             "RECORD" | "STRUCT" => Kind::Record,
-            _ => return None,
+            "JSON" => Kind::Json,
+            "GEOGRAPHY" => Kind::Geography,
+            "INTERVAL" => Kind::Interval,
+            upper => Kind::Range(RangeOf::parse(upper.strip_prefix("RANGE<")?.strip_suffix('>')?)?),
         })
     }
 
@@ -59,6 +106,10 @@ impl Kind {
             Kind::Numeric => "NUMERIC",
             Kind::BigNumeric => "BIGNUMERIC",
             Kind::Record => "RECORD",
+            Kind::Json => "JSON",
+            Kind::Geography => "GEOGRAPHY",
+            Kind::Interval => "INTERVAL",
+            Kind::Range(_) => "RANGE",
         }
     }
 
@@ -69,8 +120,53 @@ impl Kind {
             Kind::Float64 => "FLOAT64",
             Kind::Bool => "BOOL",
             Kind::Record => "STRUCT",
+            Kind::Range(RangeOf::Date) => "RANGE<DATE>",
+            Kind::Range(RangeOf::DateTime) => "RANGE<DATETIME>",
+            Kind::Range(RangeOf::Timestamp) => "RANGE<TIMESTAMP>",
             other => other.legacy(),
         }
+    }
+
+    /// Of an Arrow field: what its metadata says, else what its type says. Of a REPEATED column: of its items.
+    pub(super) fn of_field(field: &ArrowField) -> Option<Kind> {
+        match (field.metadata().get(KIND_KEY), field.data_type()) {
+            (Some(name), _) => Kind::parse(name),
+            (None, DataType::List(item)) => Kind::of_field(item),
+            (None, other) => Kind::of(other),
+        }
+    }
+
+    /// What `of_field` reads, for an Arrow field of this kind.
+    pub(super) fn metadata(self) -> HashMap<String, String> {
+        match self {
+            Kind::Json | Kind::Geography | Kind::Interval | Kind::Range(_) => {
+                HashMap::from([(KIND_KEY.to_owned(), self.sql().to_owned())])
+            }
+            _ => HashMap::new(),
+        }
+    }
+
+    /// The Arrow type of one value; a RECORD's depends on its fields and is not known here.
+    pub(super) fn arrow_type(self) -> Option<DataType> {
+        Some(match self {
+            Kind::Int64 => DataType::Int64,
+            Kind::Float64 => DataType::Float64,
+            Kind::Bool => DataType::Boolean,
+            Kind::String | Kind::Json | Kind::Geography | Kind::Interval => DataType::Utf8,
+            Kind::Bytes => DataType::Binary,
+            Kind::Date => DataType::Date32,
+            Kind::DateTime => DataType::Timestamp(TimeUnit::Microsecond, None),
+            Kind::Time => DataType::Time64(TimeUnit::Microsecond),
+            Kind::Timestamp => timestamp_type(),
+            Kind::Numeric => DataType::Decimal128(38, 9),
+            Kind::BigNumeric => DataType::Decimal256(76, 38),
+            Kind::Range(of) => {
+                let bound = of.kind().arrow_type()?;
+                let bounds = ["start", "end"].map(|name| ArrowField::new(name, bound.clone(), true));
+                DataType::Struct(Fields::from(bounds.to_vec()))
+            }
+            Kind::Record => return None,
+        })
     }
 
     /// Of an Arrow type; `None` when BigQuery has nothing like it (or only as REPEATED).
@@ -167,12 +263,20 @@ impl Field {
         check_name(&name)?;
         let kind_name = text(document, "type")
             .ok_or_else(|| Failure::invalid(format!("Invalid schema: field {name} has no type")))?;
-        let kind = Kind::parse(kind_name).ok_or_else(|| match kind_name.to_ascii_uppercase().as_str() {
-            "JSON" | "GEOGRAPHY" | "INTERVAL" | "RANGE" => {
-                Failure::not_implemented(format!("columns of type {kind_name} (field {name})"))
-            }
-            _ => Failure::invalid(format!("Invalid value for type: {kind_name} is not a valid value")),
-        })?;
+        let kind = match kind_name.to_ascii_uppercase().as_str() {
+            "RANGE" => object(document, "rangeElementType")
+                .and_then(|of| RangeOf::parse(text(of, "type")?))
+                .map(Kind::Range)
+                .ok_or_else(|| {
+                    Failure::invalid(format!(
+                        "Invalid schema: field {name} is a RANGE and needs a rangeElementType of DATE, DATETIME \
+                         or TIMESTAMP"
+                    ))
+                })?,
+            _ => Kind::parse(kind_name).ok_or_else(|| {
+                Failure::invalid(format!("Invalid value for type: {kind_name} is not a valid value"))
+            })?,
+        };
         let mode = match text(document, "mode").map(str::to_ascii_uppercase).as_deref() {
             None | Some("" | "NULLABLE") => Mode::Nullable,
             Some("REQUIRED") => Mode::Required,
@@ -192,10 +296,11 @@ impl Field {
             return Err(Failure::invalid(message));
         }
         let mut rest = document.clone();
-        for known in ["name", "type", "mode", "fields"] {
+        for known in ["name", "type", "mode", "fields", "rangeElementType"] {
             rest.shift_remove(known);
         }
         rest.retain(|_, value| !value.is_null());
+        limits::check(&name, kind, &rest)?;
         Ok(Field { name, kind, mode, fields, rest })
     }
 
@@ -204,6 +309,9 @@ impl Field {
         document.insert("name".into(), self.name.clone().into());
         document.insert("type".into(), self.kind.legacy().into());
         document.insert("mode".into(), self.mode.name().into());
+        if let Kind::Range(of) = self.kind {
+            document.insert("rangeElementType".into(), json!({"type": of.kind().legacy()}));
+        }
         if !self.fields.is_empty() {
             document.insert("fields".into(), documents(&self.fields));
         }
@@ -211,49 +319,39 @@ impl Field {
         Value::Object(document)
     }
 
-    fn arrow_type(&self) -> DataType {
-        let item = match self.kind {
-            Kind::Int64 => DataType::Int64,
-            Kind::Float64 => DataType::Float64,
-            Kind::Bool => DataType::Boolean,
-            Kind::String => DataType::Utf8,
-            Kind::Bytes => DataType::Binary,
-            Kind::Date => DataType::Date32,
-            Kind::DateTime => DataType::Timestamp(TimeUnit::Microsecond, None),
-            Kind::Time => DataType::Time64(TimeUnit::Microsecond),
-            Kind::Timestamp => timestamp_type(),
-            Kind::Numeric => DataType::Decimal128(38, 9),
-            Kind::BigNumeric => DataType::Decimal256(76, 38),
-            Kind::Record => DataType::Struct(self.fields.iter().map(Field::arrow).collect::<Fields>()),
-        };
-        match self.mode {
-            Mode::Repeated => DataType::List(Arc::new(ArrowField::new("item", item, true))),
-            Mode::Nullable | Mode::Required => item,
-        }
-    }
-
     /// The Arrow field: always nullable, so that REQUIRED is checked in one place with BigQuery's words.
-    fn arrow(&self) -> ArrowField {
-        ArrowField::new(self.name.clone(), self.arrow_type(), true)
+    pub(super) fn arrow(&self) -> ArrowField {
+        let fields = || self.fields.iter().map(Field::arrow).collect::<Fields>();
+        let one = self.kind.arrow_type().unwrap_or_else(|| DataType::Struct(fields()));
+        let metadata = self.kind.metadata();
+        match self.mode {
+            Mode::Repeated => {
+                let item = ArrowField::new("item", one, true).with_metadata(metadata);
+                ArrowField::new(self.name.clone(), DataType::List(Arc::new(item)), true)
+            }
+            Mode::Nullable | Mode::Required => {
+                ArrowField::new(self.name.clone(), one, true).with_metadata(metadata)
+            }
+        }
     }
 
     fn from_arrow(field: &ArrowField) -> Outcome<Field> {
         let name = field.name().clone();
-        let (data_type, repeated) = match field.data_type() {
+        let (one, repeated) = match field.data_type() {
             DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
-                (item.data_type(), true)
+                (item.as_ref(), true)
             }
-            other => (other, false),
+            _ => (field, false),
         };
-        let kind = match data_type {
+        let kind = match one.data_type() {
             // An untyped NULL is an INT64 in BigQuery.
             DataType::Null => Kind::Int64,
-            other => Kind::of(other).ok_or_else(|| {
+            other => Kind::of_field(one).ok_or_else(|| {
                 Failure::invalid(format!("column {name} has type {other}, which has no BigQuery type"))
             })?,
         };
-        let fields = match data_type {
-            DataType::Struct(fields) => {
+        let fields = match one.data_type() {
+            DataType::Struct(fields) if kind == Kind::Record => {
                 fields.iter().map(|f| Field::from_arrow(f)).collect::<Outcome<_>>()?
             }
             _ => Vec::new(),
@@ -311,38 +409,4 @@ impl<'de> Deserialize<'de> for Field {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn parse(schema: Value) -> Outcome<Vec<Field>> {
-        parse_schema(schema.as_object().unwrap())
-    }
-
-    #[test]
-    fn both_spellings_come_back_as_the_legacy_one() {
-        let fields = parse(json!({"fields": [
-            {"name": "a", "type": "INT64", "mode": "REQUIRED", "description": "d"},
-            {"name": "r", "type": "STRUCT", "mode": "REPEATED", "fields": [{"name": "x", "type": "float"}]},
-        ]}))
-        .unwrap();
-        let expected = json!([
-            {"name": "a", "type": "INTEGER", "mode": "REQUIRED", "description": "d"},
-            {"name": "r", "type": "RECORD", "mode": "REPEATED",
-             "fields": [{"name": "x", "type": "FLOAT", "mode": "NULLABLE"}]},
-        ]);
-        assert_eq!(documents(&fields), expected);
-        let again = fields_of(&arrow_schema(&fields)).unwrap();
-        assert_eq!(again[1], fields[1]);
-    }
-
-    #[test]
-    fn what_cannot_be_kept_is_refused_by_name() {
-        assert_eq!(parse(json!({"fields": [{"name": "j", "type": "JSON"}]})).unwrap_err().code, 501);
-        assert_eq!(parse(json!({"fields": [{"name": "j", "type": "TEXT"}]})).unwrap_err().code, 400);
-        assert!(parse(json!({"fields": [{"name": "_PARTITIONTIME", "type": "DATE"}]})).is_err());
-        let twice = json!({"fields": [{"name": "a", "type": "DATE"}, {"name": "A", "type": "DATE"}]});
-        assert!(parse(twice).unwrap_err().message.contains("already exists"));
-    }
-}
+mod tests;

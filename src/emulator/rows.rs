@@ -7,7 +7,7 @@ use datafusion::arrow::datatypes::Schema;
 use serde_json::{Value, json};
 
 use super::catalog::Catalog;
-use super::encode::{Format, PAGE_ROWS_MAX, Rows};
+use super::encode::{PAGE_ROWS_MAX, Rows, TimestampFormat};
 use super::fields::arrow_schema;
 use super::files::{read_part, same_name};
 use super::names::{Address, Partition};
@@ -55,7 +55,10 @@ pub(super) fn page(version: &Version, partition: Option<Partition>, arguments: &
         None => arguments.number("startIndex")?.unwrap_or(0),
     };
     let max_rows = arguments.number("maxResults")?.unwrap_or(PAGE_ROWS_MAX).min(PAGE_ROWS_MAX);
-    let format = Format { int64_timestamps: arguments.flag("formatOptions.useInt64Timestamp") };
+    let format = TimestampFormat::of(
+        arguments.flag("formatOptions.useInt64Timestamp"),
+        arguments.get("formatOptions.timestampOutputFormat"),
+    )?;
     let total_rows: u64 = version.parts_of(partition).map(|p| p.rows).sum();
     let schema = selected(version, arguments.get("selectedFields"))?;
 

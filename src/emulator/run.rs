@@ -14,7 +14,7 @@ use super::names::{JobId, ProjectId, TableName};
 use super::query::{self, QuerySpec};
 use super::rows;
 use super::versions::Commit;
-use super::wire::{Arguments, Failure, Outcome, Reply, integer, now_ms, object};
+use super::wire::{Arguments, Failure, Outcome, Reply, integer, now_ms, object, text};
 
 /// What a job is to do, checked before the job exists.
 #[derive(Debug)]
@@ -158,11 +158,15 @@ pub(super) async fn query(
     document.destination = Some(destination.address.name.clone());
     let job = submit(emulator, document, Work::Query(Box::new(spec), Box::new(destination)), None).await?;
     let wait_ms = integer(body, "timeoutMs")?.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(10_000);
-    let int64 =
-        object(body, "formatOptions").and_then(|f| f.get("useInt64Timestamp")).and_then(Value::as_bool);
     let max_results = integer(body, "maxResults")?.map(|max| ("maxResults", max.to_string()));
-    let micros = int64.map(|flag| ("formatOptions.useInt64Timestamp", flag.to_string()));
-    let arguments = Arguments::of(max_results.into_iter().chain(micros));
+    let format = object(body, "formatOptions");
+    let micros = format
+        .and_then(|f| f.get("useInt64Timestamp")?.as_bool())
+        .map(|flag| ("formatOptions.useInt64Timestamp", flag.to_string()));
+    let named = format
+        .and_then(|f| text(f, "timestampOutputFormat"))
+        .map(|name| ("formatOptions.timestampOutputFormat", name.to_owned()));
+    let arguments = Arguments::of(max_results.into_iter().chain(micros).chain(named));
     results(emulator, &job, wait_ms, arguments, "bigquery#queryResponse").await
 }
 

@@ -15,7 +15,7 @@ use datafusion::common::{Result, exec_err, plan_err};
 use super::functions::decimals;
 use super::values;
 use crate::emulator::encode::decimal_text;
-use crate::emulator::fields::{Kind, timestamp_type};
+use crate::emulator::fields::Kind;
 
 pub(super) const NUMERIC: DataType = DataType::Decimal128(38, 9);
 const DAY_US: i64 = 86_400_000_000;
@@ -46,17 +46,8 @@ pub(super) fn datetime_type() -> DataType {
 
 pub(super) fn result_type(kind: Kind) -> DataType {
     match kind {
-        Kind::Int64 => DataType::Int64,
-        Kind::Float64 => DataType::Float64,
-        Kind::Bool => DataType::Boolean,
-        Kind::Bytes => DataType::Binary,
         Kind::Numeric => NUMERIC,
-        Kind::BigNumeric => DataType::Decimal256(76, 38),
-        Kind::Date => DataType::Date32,
-        Kind::DateTime => datetime_type(),
-        Kind::Time => DataType::Time64(TimeUnit::Microsecond),
-        Kind::Timestamp => timestamp_type(),
-        Kind::String | Kind::Record => DataType::Utf8,
+        other => other.arrow_type().unwrap_or(DataType::Utf8),
     }
 }
 
@@ -76,7 +67,7 @@ pub(super) fn argument_type(given: &DataType, to: Kind) -> Result<DataType> {
             String => matches!(from, Int64 | Float64 | Numeric | Bool | Bytes | Date | DateTime | Timestamp),
             Bytes => from == String,
             Date | DateTime | Timestamp => matches!(from, String | Date | DateTime | Timestamp),
-            Kind::Time | Kind::Record => false,
+            _ => false,
         };
     if !legal {
         return plan_err!("Invalid cast from {} to {}", from.sql(), to.sql());
@@ -144,9 +135,8 @@ pub(super) fn cast(from: &ArrayRef, to: Kind, safe: bool) -> Result<ArrayRef> {
             };
             Ok(Arc::new(micros.with_timezone_opt((to == Kind::Timestamp).then_some("UTC"))))
         }
-        Kind::Bytes | Kind::Numeric | Kind::BigNumeric | Kind::Time | Kind::Record => {
-            plainly(from, &target, safe)
-        }
+        // `argument_type` lets nothing else through.
+        _ => plainly(from, &target, safe),
     }
 }
 

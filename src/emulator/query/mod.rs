@@ -293,7 +293,7 @@ fn output_fields(schema: &Schema, names: &[String]) -> Outcome<Vec<Field>> {
 /// The plan's own types under the result's names.
 fn arrow_names(fields: &[Field], plan: &SchemaRef) -> SchemaRef {
     let renamed = |(field, column): (&Field, &Arc<ArrowField>)| {
-        ArrowField::new(field.name.clone(), column.data_type().clone(), true)
+        column.as_ref().clone().with_name(field.name.clone()).with_nullable(true)
     };
     debug_assert!(fields.iter().all(|f| fields.iter().filter(|g| same_name(&g.name, &f.name)).count() == 1));
     Arc::new(Schema::new(fields.iter().zip(plan.fields()).map(renamed).collect::<Vec<_>>()))

@@ -41,11 +41,8 @@ pub(super) struct ScanTable {
 impl ScanTable {
     pub(super) fn new(version: Arc<Version>, bytes: Arc<AtomicU64>) -> Self {
         let stored = arrow_schema(&version.definition.fields);
-        let mut fields: Vec<Field> = stored
-            .fields()
-            .iter()
-            .map(|f| Field::new(f.name().to_lowercase(), f.data_type().clone(), true))
-            .collect();
+        let mut fields: Vec<Field> =
+            stored.fields().iter().map(|f| f.as_ref().clone().with_name(f.name().to_lowercase())).collect();
         let stored_columns = fields.len();
         if version.definition.is_ingestion_partitioned() {
             fields.push(Field::new(PARTITION_TIME, timestamp_type(), true));
