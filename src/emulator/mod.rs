@@ -20,6 +20,7 @@ mod failure;
 mod faults;
 mod fields;
 mod files;
+mod inline;
 mod jobs;
 mod load;
 mod names;

@@ -82,7 +82,12 @@ pub(super) fn page(version: &Version, partition: Option<Partition>, arguments: &
     }
     let end = start.saturating_add(rows.count);
     let more = end < total_rows && max_rows > 0;
-    Ok(Page { total_rows, next: more.then(|| format!("{birth}{end:016x}")), rows: rows.finish() })
+    Ok(Page { total_rows, next: more.then(|| token(version, end)), rows: rows.finish() })
+}
+
+/// The page that begins at row `start`.
+pub(super) fn token(version: &Version, start: u64) -> String {
+    format!("{}{start:016x}", version.definition.birth)
 }
 
 /// A token is bound to the table it was made for; a table of the same name made later refuses it.

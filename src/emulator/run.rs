@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::Emulator;
 use super::destination::Destination;
 use super::faults::{self, Fate, Late, Twist};
+use super::inline;
 use super::jobs::{Job, JobDocument, State, parse_reference};
 use super::load::{self, LoadSpec};
 use super::names::{JobId, ProjectId, TableName};
@@ -117,6 +118,7 @@ pub(super) async fn query(
     body: &Map<String, Value>,
 ) -> Outcome<Reply> {
     let spec = QuerySpec::parse(body, &project)?;
+    let arrow = inline::Wanted::parse(body)?;
     let (id, location) = parse_reference(Some(body).filter(|b| b.contains_key("location")))?;
     let location = location_of(emulator, location, None);
     if body.get("dryRun").and_then(Value::as_bool) == Some(true) {
@@ -167,7 +169,7 @@ pub(super) async fn query(
         .and_then(|f| text(f, "timestampOutputFormat"))
         .map(|name| ("formatOptions.timestampOutputFormat", name.to_owned()));
     let arguments = Arguments::of(max_results.into_iter().chain(micros).chain(named));
-    results(emulator, &job, wait_ms, arguments, "bigquery#queryResponse").await
+    results(emulator, &job, wait_ms, arguments, "bigquery#queryResponse", arrow).await
 }
 
 /// getQueryResults: waits, then answers a page or the job's failure.
@@ -177,7 +179,7 @@ pub(super) async fn query_results(
     arguments: Arguments,
 ) -> Outcome<Reply> {
     let wait_ms = arguments.number("timeoutMs")?.unwrap_or(10_000);
-    results(emulator, job, wait_ms, arguments, "bigquery#getQueryResultsResponse").await
+    results(emulator, job, wait_ms, arguments, "bigquery#getQueryResultsResponse", None).await
 }
 
 async fn results(
@@ -186,6 +188,7 @@ async fn results(
     wait_ms: u64,
     arguments: Arguments,
     kind: &str,
+    arrow: Option<inline::Wanted>,
 ) -> Outcome<Reply> {
     // BigQuery never holds a request for more than 200 s.
     let done = job.wait(Duration::from_millis(wait_ms.min(200_000))).await;
@@ -217,6 +220,15 @@ async fn results(
     blocking(move || {
         let version = catalog.table(&address.name)?.current();
         envelope["schema"] = json!({"fields": super::fields::documents(&version.definition.fields)});
+        if let Some(wanted) = arrow {
+            let total: u64 = version.parts.iter().map(|p| p.rows).sum();
+            envelope["totalRows"] = json!(total.to_string());
+            let sent = inline::first_page(&mut envelope, &version, arguments.number("maxResults")?, wanted)?;
+            if sent < total {
+                envelope["pageToken"] = json!(rows::token(&version, sent));
+            }
+            return Ok(Reply::Json(envelope));
+        }
         let page = rows::page(&version, address.partition, &arguments)?;
         envelope["totalRows"] = json!(page.total_rows.to_string());
         // Google's clients wait with maxResults=0 and take a `rows` member, even an empty one, for the first page.
