@@ -2,20 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::disk;
-use super::names::{DatasetId, ProjectId, TableId, TableName, file_name, hex};
-use super::versions::{self, Definition, Table, Version};
+use super::history::Folder;
+use super::names::{Address, DatasetId, ProjectId, SnapshotTime, TableId, TableName, file_name, hex};
+use super::table::Table;
+use super::versions::{self, Definition, Version, lock};
 use super::wire::{Failure, Outcome, integer, now_ms};
 
 const DOCUMENT: &str = "dataset.json";
 /// Anonymous results live as long as BigQuery keeps them.
 const ANONYMOUS_MS: i64 = 24 * 3600 * 1000;
+/// Seven days of time travel, the most and the default.
+const WINDOW_HOURS: i64 = 168;
 
 /// A dataset's own words.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -41,6 +45,12 @@ impl DatasetDocument {
         format!("{}.{}", &self.birth[..16.min(self.birth.len())], self.number)
     }
 
+    /// How long the past of its tables is kept; of anonymous results nothing is.
+    pub(super) fn window_ms(&self) -> Option<i64> {
+        let hours = integer(&self.rest, "maxTimeTravelHours").ok().flatten().unwrap_or(WINDOW_HOURS);
+        (!self.is_hidden()).then(|| hours.clamp(0, WINDOW_HOURS) * 3_600_000)
+    }
+
     /// Anonymous results are kept in datasets that are not listed.
     pub(super) fn is_hidden(&self) -> bool {
         self.id.as_str().starts_with('_')
@@ -52,6 +62,8 @@ pub(super) struct Dataset {
     dir: PathBuf,
     document: RwLock<DatasetDocument>,
     tables: RwLock<BTreeMap<TableId, Arc<Table>>>,
+    /// By file name; also those of tables that are gone.
+    folders: Mutex<BTreeMap<String, Arc<Folder>>>,
 }
 
 type Datasets = BTreeMap<(ProjectId, DatasetId), Arc<Dataset>>;
@@ -109,8 +121,8 @@ impl Catalog {
         for ancestor in [dir.parent(), Some(project.as_path()), project.parent()].into_iter().flatten() {
             disk::sync_dir(ancestor)?;
         }
-        let dataset =
-            Arc::new(Dataset { dir, document: RwLock::new(document), tables: RwLock::new(BTreeMap::new()) });
+        let (tables, folders) = (RwLock::default(), Mutex::default());
+        let dataset = Arc::new(Dataset { dir, document: RwLock::new(document), tables, folders });
         datasets.insert(key, Arc::clone(&dataset));
         Ok(dataset)
     }
@@ -126,8 +138,11 @@ impl Catalog {
             return Err(Failure::in_use(format!("Dataset {project}:{id} is still in use")));
         }
         while let Some((_, table)) = tables.pop_first() {
-            table.delete()?;
+            table.delete(now_ms())?;
         }
+        // The next dataset of this name does not inherit its past.
+        let folders = std::mem::take(&mut *lock(&dataset.folders));
+        folders.values().try_for_each(|folder| folder.forget())?;
         disk::remove_file(&dataset.dir.join(DOCUMENT))?;
         drop(tables);
         datasets.remove(&key);
@@ -145,19 +160,47 @@ impl Catalog {
         self.dataset(&name.project, &name.dataset)?.create_table(version)
     }
 
+    /// What an address names, also if its table has been deleted since; rows are read and copied from it.
+    pub(super) fn version(&self, address: &Address) -> Outcome<Arc<Version>> {
+        let name = &address.name;
+        let dataset = self.dataset(&name.project, &name.dataset)?;
+        let table = dataset.table(&name.table)?.map(|table| table.current());
+        match (address.time, table) {
+            (None, table) => table.ok_or_else(|| versions::not_found(name)),
+            (Some(time), table) => dataset.folder(&name.table).version_at(name, table, time),
+        }
+    }
+
+    /// What a table that exists was at a time (`None`: is now), for queries: those do not see deleted tables.
+    pub(super) fn version_at(&self, name: &TableName, ms: Option<i64>) -> Outcome<Arc<Version>> {
+        self.table(name)?;
+        let time = ms.map(SnapshotTime::At);
+        self.version(&Address { name: name.clone(), partition: None, time })
+    }
+
     /// Where a table keeps its files. It exists from here on; without a table in it the next start removes it.
     pub(super) fn table_dir(&self, name: &TableName) -> Outcome<PathBuf> {
         let dataset = self.dataset(&name.project, &name.dataset)?;
-        let dir = dataset.dir.join("tables").join(file_name(name.table.as_str()));
+        let dir = dataset.folder(&name.table).path().to_owned();
         disk::create_dir(&dir)?;
         Ok(dir)
+    }
+
+    /// Removes what is past its time: versions, deleted tables, tables and partitions that expired.
+    pub(super) fn sweep(&self) {
+        let datasets: Vec<Arc<Dataset>> = read(&self.datasets).values().cloned().collect();
+        for dataset in datasets {
+            if let Err(failure) = dataset.sweep() {
+                tracing::warn!(dataset = %dataset.document().id, error = failure.message, "cannot sweep a dataset");
+            }
+        }
     }
 
     pub(super) fn delete_table(&self, name: &TableName) -> Outcome<()> {
         let dataset = self.dataset(&name.project, &name.dataset)?;
         let mut tables = write(&dataset.tables);
         let Some(table) = tables.get(&name.table) else { return Err(versions::not_found(name)) };
-        table.delete()?;
+        table.delete(now_ms())?;
         tables.remove(&name.table);
         Ok(())
     }
@@ -185,17 +228,25 @@ impl Dataset {
         let Some(document) = disk::read_document::<DatasetDocument>(&dir.join(DOCUMENT))? else {
             return Ok(None);
         };
-        let mut tables = BTreeMap::new();
-        for folder in disk::folders(&dir.join("tables"))? {
-            match Table::open(folder.clone())? {
-                Some(table) if !table.current().definition.is_expired() => {
+        let (mut tables, mut folders) = (BTreeMap::new(), BTreeMap::new());
+        for path in disk::folders(&dir.join("tables"))? {
+            let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let folder = Arc::new(Folder::new(path.clone(), document.window_ms()));
+            match Table::open(Arc::clone(&folder))? {
+                Some(table) => {
                     let id = table.current().definition.name.table.clone();
                     tables.insert(id, Arc::new(table));
                 }
-                Some(_) | None => std::fs::remove_dir_all(folder)?,
+                None if folder.has_history()? => {}
+                None => {
+                    std::fs::remove_dir_all(path)?;
+                    continue;
+                }
             }
+            folders.insert(file_name, folder);
         }
-        Ok(Some(Dataset { dir, document: RwLock::new(document), tables: RwLock::new(tables) }))
+        let (tables, folders) = (RwLock::new(tables), Mutex::new(folders));
+        Ok(Some(Dataset { dir, document: RwLock::new(document), tables, folders }))
     }
 
     pub(super) fn document(&self) -> DatasetDocument {
@@ -210,7 +261,32 @@ impl Dataset {
         after.number += 1;
         after.modified_ms = now_ms().max(after.modified_ms);
         disk::write_document(&self.dir.join(DOCUMENT), &after)?;
+        if let Some(window_ms) = after.window_ms() {
+            lock(&self.folders).values().for_each(|folder| folder.set_window(window_ms));
+        }
         *current = after;
+        Ok(())
+    }
+
+    /// Where the tables of one name are and were.
+    fn folder(&self, id: &TableId) -> Arc<Folder> {
+        // In this order, as in `change`: a window is never changed past a folder that is being made.
+        let document = read(&self.document);
+        let name = file_name(id.as_str());
+        let path = self.dir.join("tables").join(&name);
+        let new = || Arc::new(Folder::new(path, document.window_ms()));
+        Arc::clone(lock(&self.folders).entry(name).or_insert_with(new))
+    }
+
+    fn sweep(&self) -> Outcome<()> {
+        let ids: Vec<TableId> = read(&self.tables).keys().cloned().collect();
+        for id in &ids {
+            self.table(id)?; // takes an expired table away
+        }
+        let folders: Vec<Arc<Folder>> = lock(&self.folders).values().cloned().collect();
+        for folder in folders {
+            folder.sweep()?;
+        }
         Ok(())
     }
 
@@ -226,7 +302,7 @@ impl Dataset {
         }
         let mut tables = write(&self.tables);
         if tables.get(id).is_some_and(|t| Arc::ptr_eq(t, &table)) {
-            table.delete()?;
+            table.delete(table.current().definition.expiration_ms.unwrap_or_else(now_ms))?;
             tables.remove(id);
         }
         Ok(None)
@@ -245,9 +321,8 @@ impl Dataset {
             let name = definition.name.legacy();
             return Err(Failure::duplicate(format!("Already Exists: Table {name}")));
         }
-        let parent = self.dir.join("tables");
-        disk::create_dir(&parent)?;
-        let table = Table::create(parent.join(file_name(id.as_str())), version)?;
+        disk::create_dir(&self.dir.join("tables"))?;
+        let table = Table::create(self.folder(&id), version)?;
         tables.insert(id, Arc::clone(&table));
         Ok(table)
     }

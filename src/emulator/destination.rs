@@ -83,7 +83,7 @@ impl Destination {
             }
         };
         Ok(Destination {
-            address: Address::from_reference(destination, project)?,
+            address: Address::from_reference(destination, project)?.present()?,
             disposition,
             create,
             partitioning,
@@ -96,7 +96,7 @@ impl Destination {
     /// A result table that nobody named.
     pub(super) fn anonymous(definition: &Definition) -> Self {
         Destination {
-            address: Address { name: definition.name.clone(), partition: None },
+            address: Address { name: definition.name.clone(), partition: None, time: None },
             disposition: Disposition::Empty,
             create: true,
             partitioning: None,

@@ -53,19 +53,25 @@ pub(super) fn sync_dir(dir: &Path) -> std::io::Result<()> {
 
 /// Folders below `dir`; none when it does not exist.
 pub(super) fn folders(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let entries = entries(dir)?.into_iter();
+    Ok(entries.filter(|(_, kind)| kind.is_dir()).map(|(name, _)| dir.join(name)).collect())
+}
+
+/// Names of the files in `dir`; none when it does not exist.
+pub(super) fn files(dir: &Path) -> std::io::Result<Vec<String>> {
+    let entries = entries(dir)?.into_iter();
+    Ok(entries.filter(|(_, kind)| kind.is_file()).map(|(name, _)| name).collect())
+}
+
+fn entries(dir: &Path) -> std::io::Result<Vec<(String, fs::FileType)>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            found.push(entry.path());
-        }
-    }
-    Ok(found)
+    entries
+        .map(|e| e.and_then(|e| Ok((e.file_name().to_string_lossy().into_owned(), e.file_type()?))))
+        .collect()
 }
 
 /// 128 random bits: a name that no earlier process used either.
@@ -98,6 +104,11 @@ impl OwnedFile {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The last component of the path.
+    pub(super) fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     pub(super) fn keep(&self) {

@@ -110,7 +110,7 @@ impl RowsWriter {
             let metadata = writer.finish().map_err(write_failed)?;
             writer.inner().sync_all()?;
             let column_bytes = column_bytes(&metadata);
-            parts.push(Part { partition, rows, column_bytes, file: Arc::new(draft) });
+            parts.push(Part::new(partition, rows, column_bytes, Arc::new(draft)));
         }
         Ok(parts)
     }

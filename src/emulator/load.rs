@@ -224,7 +224,7 @@ fn take_file(
             let file = Arc::new(copy(fetched.path(), &target.dir)?);
             let column_bytes = column_bytes(&metadata);
             check_unchanged(file.path(), &metadata, &source.uri)?;
-            Ok(vec![Part { partition, rows, column_bytes, file }])
+            Ok(vec![Part::new(partition, rows, column_bytes, file)])
         }
         _ => {
             let wanted = arrow_schema(&target.fields);

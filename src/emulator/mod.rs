@@ -20,6 +20,7 @@ mod failure;
 mod faults;
 mod fields;
 mod files;
+mod history;
 mod inline;
 mod jobs;
 mod load;
@@ -31,6 +32,7 @@ mod rows;
 mod run;
 mod sources;
 mod storage;
+mod table;
 mod tables;
 mod versions;
 mod wire;
@@ -41,7 +43,8 @@ mod tests;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
@@ -50,6 +53,9 @@ use crate::error::{Error, Result};
 use crate::serve::Server;
 
 pub use faults::{Fault, Faults};
+
+/// What expires is out of sight at its time; this is how soon its files go.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Where the server listens and what it works with.
 #[derive(Debug)]
@@ -71,7 +77,22 @@ pub async fn start(options: Options) -> Result<Server> {
         Ok(opened) => opened.map_err(|e| e.context("embedded BigQuery"))?,
         Err(error) => return Err(Error::failed(format!("cannot open `{shown}`")).caused_by(error)),
     };
-    Server::start(listen, routes::router(Arc::new(emulator))).await
+    let emulator = Arc::new(emulator);
+    tokio::spawn(sweep_regularly(Arc::downgrade(&emulator.catalog)));
+    Server::start(listen, routes::router(emulator)).await
+}
+
+/// Until the server is gone.
+async fn sweep_regularly(catalog: Weak<catalog::Catalog>) {
+    let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+    loop {
+        ticks.tick().await;
+        let Some(catalog) = catalog.upgrade() else { return };
+        let swept = tokio::task::spawn_blocking(move || catalog.sweep()).await;
+        if let Err(error) = swept {
+            tracing::warn!(%error, "sweeping died");
+        }
+    }
 }
 
 /// What all requests share.

@@ -104,28 +104,77 @@ impl fmt::Display for TableName {
     }
 }
 
-/// A table, or one partition of it: `t` or `t$20240105`.
+/// A moment in the past of a table, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SnapshotTime {
+    /// Since 1970.
+    At(i64),
+    /// Before now.
+    Ago(i64),
+    /// As far back as anything is known.
+    Oldest,
+}
+
+impl SnapshotTime {
+    fn from_decorator(decorator: &str) -> Outcome<Self> {
+        let invalid = || Failure::invalid(format!("Invalid snapshot decorator \"@{decorator}\""));
+        let ms: i64 = decorator.parse().map_err(|_| invalid())?;
+        match ms {
+            0 => Ok(SnapshotTime::Oldest),
+            1.. => Ok(SnapshotTime::At(ms)),
+            _ => ms.checked_neg().map(SnapshotTime::Ago).ok_or_else(invalid),
+        }
+    }
+}
+
+/// A table, or a part of it: `t`, `t$20240105`, `t@1700000000000`, `t$20240105@-3600000`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Address {
     pub name: TableName,
     pub partition: Option<Partition>,
+    /// The table as it was then.
+    pub time: Option<SnapshotTime>,
 }
 
 impl Address {
     pub(super) fn parse(project: &str, dataset: &str, table: &str) -> Outcome<Self> {
+        let (table, time) = match table.split_once('@') {
+            None => (table, None),
+            Some((table, decorator)) => (table, Some(SnapshotTime::from_decorator(decorator)?)),
+        };
         let (table, partition) = match table.split_once('$') {
             None => (table, None),
             Some((table, decorator)) => (table, Some(Partition::from_decorator(decorator)?)),
         };
-        if table.contains('@') {
-            return Err(Failure::not_implemented("snapshot decorators (`table@milliseconds`)"));
-        }
         let name = TableName {
             project: ProjectId::parse(project)?,
             dataset: DatasetId::parse(dataset)?,
             table: TableId::parse(table)?,
         };
-        Ok(Address { name, partition })
+        Ok(Address { name, partition, time })
+    }
+
+    /// What follows the table's id.
+    pub(super) fn decorator(&self) -> String {
+        let partition = self.partition.map(|p| format!("${p}")).unwrap_or_default();
+        let time = match self.time {
+            None => String::new(),
+            Some(SnapshotTime::At(ms)) => format!("@{ms}"),
+            Some(SnapshotTime::Ago(ms)) => format!("@-{ms}"),
+            Some(SnapshotTime::Oldest) => "@0".to_owned(),
+        };
+        partition + &time
+    }
+
+    /// Refuses an address of the past, which nobody can change.
+    pub(super) fn present(self) -> Outcome<Self> {
+        match self.time {
+            None => Ok(self),
+            Some(_) => Err(Failure::invalid(format!(
+                "Invalid table ID: a snapshot decorator of table {} can only be read",
+                self.name.legacy()
+            ))),
+        }
     }
 
     /// From a `{projectId, datasetId, tableId}` document; the request's project stands in for a missing one.

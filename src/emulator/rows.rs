@@ -23,7 +23,7 @@ pub(super) struct Page {
 }
 
 pub(super) fn list(catalog: &Catalog, address: &Address, arguments: &Arguments) -> Outcome<Reply> {
-    let version = catalog.table(&address.name)?.current();
+    let version = catalog.version(address)?;
     check_partition(&version, address.partition)?;
     let page = page(&version, address.partition, arguments)?;
     let mut envelope = json!({

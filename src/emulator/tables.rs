@@ -6,7 +6,7 @@ use super::catalog::{Catalog, DATASET_REST, DatasetDocument, apply_rest};
 use super::destination::{parse_partitioning, partitioning_document};
 use super::fields::{self, Field, Mode};
 use super::files::same_name;
-use super::names::{Address, DatasetId, Partition, ProjectId};
+use super::names::{Address, DatasetId, ProjectId};
 use super::rows::check_partition;
 use super::versions::{Definition, Part, Version};
 use super::wire::{Arguments, Failure, Outcome, Reply, integer, object, text};
@@ -84,8 +84,8 @@ pub(super) fn insert_table(
     let id = text(reference, "tableId")
         .ok_or_else(|| Failure::invalid("Required parameter is missing: tableReference.tableId"))?;
     let address = Address::parse(project.as_str(), dataset, id)?;
-    if address.partition.is_some() {
-        return Err(Failure::invalid(format!("Invalid table ID \"{id}\": a partition cannot be created")));
+    if address.partition.is_some() || address.time.is_some() {
+        return Err(Failure::invalid(format!("Invalid table ID \"{id}\": a decorator names no new table")));
     }
     let location = catalog.dataset(&address.name.project, &address.name.dataset)?.document().location;
     for member in
@@ -95,21 +95,21 @@ pub(super) fn insert_table(
             return Err(Failure::not_implemented(format!("tables with {member}")));
         }
     }
-    let mut definition = Definition::new(address.name);
+    let mut definition = Definition::new(address.name.clone());
     if let Some(schema) = object(body, "schema") {
         definition.fields = fields::parse_schema(schema)?;
     }
     apply_table(&mut definition, body)?;
     definition.check_partitioning()?;
     let table = catalog.create_table(Version::empty(definition))?;
-    Ok(Reply::Json(resource(&table.current(), None, &location)))
+    Ok(Reply::Json(resource(&table.current(), &address, &location)))
 }
 
 pub(super) fn get_table(catalog: &Catalog, address: &Address) -> Outcome<Reply> {
     let location = catalog.dataset(&address.name.project, &address.name.dataset)?.document().location;
-    let version = catalog.table(&address.name)?.current();
+    let version = catalog.version(address)?;
     check_partition(&version, address.partition)?;
-    Ok(Reply::Json(resource(&version, address.partition, &location)))
+    Ok(Reply::Json(resource(&version, address, &location)))
 }
 
 pub(super) fn list_tables(
@@ -125,7 +125,9 @@ pub(super) fn list_tables(
     let tables: Vec<Value> = found[range]
         .iter()
         .map(|table| {
-            let resource = resource(&table.current(), None, &location);
+            let version = table.current();
+            let name = version.definition.name.clone();
+            let resource = resource(&version, &Address { name, partition: None, time: None }, &location);
             let mut item = json!({"kind": "bigquery#table"});
             for member in [
                 "id",
@@ -164,6 +166,7 @@ pub(super) fn patch_table(
     if address.partition.is_some() {
         return Err(Failure::invalid("Cannot change a partition: name the table"));
     }
+    let address = &address.clone().present()?;
     catalog.table(&address.name)?.change(|version| {
         let definition = &mut version.definition;
         check_etag(if_match, &definition.etag())?;
@@ -184,6 +187,7 @@ pub(super) fn patch_table(
 }
 
 pub(super) fn delete_table(catalog: &Catalog, address: &Address) -> Outcome<Reply> {
+    let address = &address.clone().present()?;
     let Some(partition) = address.partition else {
         catalog.delete_table(&address.name)?;
         return Ok(Reply::NoContent);
@@ -262,16 +266,14 @@ fn apply_table(definition: &mut Definition, body: &Body) -> Outcome<()> {
     Ok(())
 }
 
-fn resource(version: &Version, partition: Option<Partition>, location: &str) -> Value {
-    let definition = &version.definition;
+fn resource(version: &Version, address: &Address, location: &str) -> Value {
+    let (definition, partition) = (&version.definition, address.partition);
     let name = &definition.name;
     let rows: u64 = version.parts_of(partition).map(|part| part.rows).sum();
     let bytes: u64 = version.parts_of(partition).map(Part::logical_bytes).sum();
-    let decorator = partition.map(|p| format!("${p}")).unwrap_or_default();
-    // Files are written once: a partition changed last when its newest file came.
-    let newest_file =
-        partition.and_then(|_| version.parts_of(partition).filter_map(|p| p.file.written_ms()).max());
-    let modified_ms = newest_file.unwrap_or(definition.modified_ms);
+    let decorator = address.decorator();
+    let written = partition.and_then(|_| version.parts_of(partition).map(|p| p.written_ms).max());
+    let modified_ms = written.unwrap_or(definition.modified_ms);
     let mut reference = name.reference();
     reference["tableId"] = json!(format!("{}{decorator}", name.table));
     let mut resource = json!({

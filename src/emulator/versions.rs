@@ -1,10 +1,6 @@
-//! One table: a chain of versions, each a document that names the files of every partition.
-//!
-//! A change writes its new files first, then replaces the document in one step. Readers hold the version that
-//! they started with, and its files stay until the last of them is gone.
+//! What a table is between two changes: its definition, and the files of every partition.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -13,8 +9,6 @@ use super::disk::{self, OwnedFile};
 use super::fields::{Field, Kind, Mode};
 use super::names::{JobId, Partition, TableName};
 use super::wire::{Failure, Outcome, now_ms};
-
-pub(super) const DOCUMENT: &str = "table.json";
 
 /// By day: of the partitioning column, or of the load when there is none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +19,7 @@ pub(super) struct Partitioning {
 }
 
 /// Everything about a table except where its rows are.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Definition {
     pub name: TableName,
     pub fields: Vec<Field>,
@@ -104,10 +98,26 @@ pub(super) struct Part {
     pub rows: u64,
     /// Logical bytes by lower-case column name, as BigQuery counts them.
     pub column_bytes: Map<String, Value>,
+    /// When the rows became part of this table's partition.
+    pub written_ms: i64,
     pub file: Arc<OwnedFile>,
 }
 
 impl Part {
+    pub(super) fn new(
+        partition: Partition,
+        rows: u64,
+        column_bytes: Map<String, Value>,
+        file: Arc<OwnedFile>,
+    ) -> Self {
+        Part { partition, rows, column_bytes, written_ms: now_ms(), file }
+    }
+
+    /// Tells files apart.
+    pub(super) fn file_ptr(&self) -> *const OwnedFile {
+        Arc::as_ptr(&self.file)
+    }
+
     pub(super) fn logical_bytes(&self) -> u64 {
         self.column_bytes.values().filter_map(Value::as_u64).sum()
     }
@@ -139,111 +149,60 @@ impl Version {
     }
 }
 
-#[derive(Serialize, Deserialize)]
-struct PartDocument {
+/// A part as a document names it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct PartDocument {
     partition: Partition,
-    file: String,
+    pub file: String,
     rows: u64,
     column_bytes: Map<String, Value>,
+    /// Documents of earlier releases do not say it; the file's own time stands in.
+    #[serde(default)]
+    written_ms: i64,
 }
 
-#[derive(Serialize, Deserialize)]
-struct TableDocument {
-    definition: Definition,
-    parts: Vec<PartDocument>,
-    commits: Vec<Commit>,
-}
-
-/// A table that exists.
-#[derive(Debug)]
-pub(super) struct Table {
-    pub dir: PathBuf,
-    current: RwLock<Arc<Version>>,
-    /// Held while a change is made; `true` once the table is deleted.
-    deleted: Mutex<bool>,
-}
-
-impl Table {
-    /// Makes a new table durable, with the rows it may already have.
-    pub(super) fn create(dir: PathBuf, version: Version) -> Outcome<Arc<Table>> {
-        disk::create_dir(&dir)?;
-        for part in &version.parts {
-            part.file.keep();
+impl PartDocument {
+    pub(super) fn of(part: &Part) -> Self {
+        PartDocument {
+            partition: part.partition,
+            file: part.file.name(),
+            rows: part.rows,
+            column_bytes: part.column_bytes.clone(),
+            written_ms: part.written_ms,
         }
-        write_version(&dir, &version)?;
-        Ok(Arc::new(Table { dir, current: RwLock::new(Arc::new(version)), deleted: Mutex::new(false) }))
     }
 
-    /// Reads a table from its folder and deletes the files that no version names; `None` without a document.
-    pub(super) fn open(dir: PathBuf) -> std::io::Result<Option<Table>> {
-        let Some(document) = disk::read_document::<TableDocument>(&dir.join(DOCUMENT))? else {
-            return Ok(None);
+    pub(super) fn open(self, file: Arc<OwnedFile>) -> Part {
+        let PartDocument { partition, file: _, rows, column_bytes, written_ms } = self;
+        let written_ms = if written_ms > 0 { written_ms } else { file.written_ms().unwrap_or(0) };
+        Part { partition, rows, column_bytes, written_ms, file }
+    }
+}
+
+/// A version on disk.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct TableDocument {
+    pub definition: Definition,
+    pub parts: Vec<PartDocument>,
+    pub commits: Vec<Commit>,
+}
+
+impl TableDocument {
+    pub(super) fn of(version: &Version) -> Self {
+        TableDocument {
+            definition: version.definition.clone(),
+            parts: version.parts.iter().map(PartDocument::of).collect(),
+            commits: version.commits.clone(),
+        }
+    }
+
+    pub(super) fn open(self, file: impl Fn(&str) -> Arc<OwnedFile>) -> Version {
+        let TableDocument { definition, parts, commits } = self;
+        let open = |part: PartDocument| {
+            let file = file(&part.file);
+            part.open(file)
         };
-        let mut parts = Vec::with_capacity(document.parts.len());
-        let mut wanted = vec![DOCUMENT.to_owned()];
-        for part in document.parts {
-            let file = Arc::new(OwnedFile::new(dir.join(&part.file)));
-            let PartDocument { partition, file: name, rows, column_bytes } = part;
-            parts.push(Part { partition, rows, column_bytes, file });
-            wanted.push(name);
-        }
-        wanted.sort_unstable();
-        for entry in std::fs::read_dir(&dir)? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if wanted.binary_search(&name).is_err() {
-                std::fs::remove_file(entry.path())?;
-            }
-        }
-        let version = Version { definition: document.definition, parts, commits: document.commits };
-        let current = RwLock::new(Arc::new(version));
-        Ok(Some(Table { dir, current, deleted: Mutex::new(false) }))
-    }
-
-    pub(super) fn current(&self) -> Arc<Version> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Applies `change` to a copy of the current version and makes it the current one, durably and at once.
-    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Version) -> Outcome<T>) -> Outcome<T> {
-        let deleted = lock(&self.deleted);
-        let before = self.current();
-        if *deleted {
-            return Err(not_found(&before.definition.name));
-        }
-        let mut after = Version::clone(&before);
-        let answer = change(&mut after)?;
-        after.definition.number += 1;
-        after.definition.modified_ms = now_ms().max(before.definition.modified_ms);
-        // New files are kept from here on even if the write fails: it may have failed after the rename, and a
-        // document that names missing files is worse than files that no document names (the next start
-        // deletes those).
-        for part in &after.parts {
-            part.file.keep();
-        }
-        write_version(&self.dir, &after)?;
-        let after = Arc::new(after);
-        for part in &before.parts {
-            if !after.parts.iter().any(|kept| Arc::ptr_eq(&kept.file, &part.file)) {
-                part.file.discard();
-            }
-        }
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = after;
-        Ok(answer)
-    }
-
-    /// Takes the table away; readers that started before finish.
-    pub(super) fn delete(&self) -> Outcome<()> {
-        let mut deleted = lock(&self.deleted);
-        if *deleted {
-            return Err(not_found(&self.current().definition.name));
-        }
-        disk::remove_file(&self.dir.join(DOCUMENT))?;
-        *deleted = true;
-        for part in &self.current().parts {
-            part.file.discard();
-        }
-        Ok(())
+        Version { definition, parts: parts.into_iter().map(open).collect(), commits }
     }
 }
 
@@ -254,19 +213,4 @@ pub(super) fn not_found(name: &TableName) -> Failure {
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing here leaves a half-made value behind when it panics.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn write_version(dir: &Path, version: &Version) -> Outcome<()> {
-    let part = |part: &Part| PartDocument {
-        partition: part.partition,
-        file: part.file.path().file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        rows: part.rows,
-        column_bytes: part.column_bytes.clone(),
-    };
-    let document = TableDocument {
-        definition: version.definition.clone(),
-        parts: version.parts.iter().map(part).collect(),
-        commits: version.commits.clone(),
-    };
-    disk::write_document(&dir.join(DOCUMENT), &document)
 }

@@ -186,7 +186,7 @@ impl Rewriter<'_> {
             }
         }
         let table = self.resolve(&parts)?;
-        let version = self.catalog.table(&table)?.current();
+        let version = self.catalog.version_at(&table, None)?;
         let dataset = self.catalog.dataset(&table.project, &table.dataset)?.document();
         if !dataset.location.eq_ignore_ascii_case(self.location) {
             return Err(Failure::not_found(format!(
