@@ -48,6 +48,7 @@ pub mod pipeline;
 pub mod promote;
 pub mod verify;
 pub mod sweep;
+pub mod tables;
 
 // Stand-ins, so that everything runs offline: the source's API and BigQuery itself.
 pub mod demo;

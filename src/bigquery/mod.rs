@@ -4,10 +4,13 @@
 //! tables. Jobs go through [`wire`] beside it: the crate loses the HTTP status of an answer that
 //! is not JSON, and with it the difference between weather and a refusal.
 
+mod access;
 mod address;
 mod auth;
+mod catalog;
 mod jobs;
 mod names;
+mod partitions;
 mod rows;
 mod tables;
 mod wire;
@@ -24,7 +27,9 @@ use crate::error::{Error, Result};
 use crate::location::{emulator_url, redacted};
 use crate::retry::{Policy, Tries};
 
+pub use access::Need;
 pub use address::Address;
+pub use catalog::{Change, Document, Listed};
 pub use jobs::{Done, JobFailure, JobResult, LoadJob, QueryJob};
 pub use names::{TableId, load_job_id};
 pub use rows::{Cell, Rows};

@@ -135,11 +135,13 @@ impl BigQuery {
     }
 }
 
-/// Not by the crate, which writes a space in a path as `+`: that is another name.
 fn path(id: &TableId) -> String {
+    segments(&["projects", &id.project, "datasets", &id.dataset, "tables", &id.decorated()])
+}
+
+/// Not by the crate, which writes a space in a path as `+`: that is another name.
+pub(super) fn segments(parts: &[&str]) -> String {
     let mut url = Url::parse("http://path/").expect("a constant");
-    let decorated = id.decorated();
-    let parts = ["projects", &id.project, "datasets", &id.dataset, "tables", &decorated];
     url.path_segments_mut().expect("http has a path").clear().extend(parts);
     url.path().trim_start_matches('/').to_owned()
 }

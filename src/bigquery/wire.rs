@@ -4,14 +4,48 @@ use std::time::Duration;
 
 use gcp_bigquery_client::error::BQError;
 use reqwest::Method;
-use reqwest::header::RETRY_AFTER;
+use reqwest::header::{DATE, IF_MATCH, RETRY_AFTER};
 use serde_json::Value;
 
+use super::access::Need;
 use super::{BigQuery, auth};
 use crate::effects::Door;
 use crate::error::{Error, Result};
 use crate::location::redacted;
 use crate::retry::parse_retry_after;
+
+/// What is asked of the service.
+#[derive(Debug, Clone)]
+pub(super) struct Ask<'a> {
+    pub(super) method: Method,
+    pub(super) path: &'a str,
+    pub(super) query: &'a [(&'a str, &'a str)],
+    pub(super) body: Option<&'a Value>,
+    /// Only if the resource still has this etag.
+    pub(super) if_match: Option<&'a str>,
+}
+
+impl<'a> Ask<'a> {
+    pub(super) fn new(method: Method, path: &'a str) -> Self {
+        Ask { method, path, query: &[], body: None, if_match: None }
+    }
+
+    pub(super) fn get(path: &'a str) -> Self {
+        Ask::new(Method::GET, path)
+    }
+
+    pub(super) fn body(self, body: &'a Value) -> Self {
+        Ask { body: Some(body), ..self }
+    }
+}
+
+/// An answer of 2xx.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) document: Value,
+    /// When it was given, by the service's clock; whole seconds.
+    pub(super) served_ms: Option<u64>,
+}
 
 /// An answer that is not 2xx, or none at all.
 #[derive(Debug)]
@@ -20,6 +54,8 @@ pub(super) struct Refusal {
     pub(super) status: u16,
     pub(super) reason: String,
     pub(super) message: String,
+    /// An earlier attempt of the same call was not answered: it may have done its work.
+    pub(super) repeated: bool,
     retry_after: Option<Duration>,
 }
 
@@ -56,6 +92,13 @@ impl Refusal {
             _ => error,
         }
     }
+
+    /// The same, where it is known what the call takes.
+    pub(super) fn into_error_needing(self, what: &str, need: Need) -> Error {
+        let denied = self.status == 403 && self.reason == "accessDenied";
+        let error = self.into_error(what);
+        if denied { error.hint(need.hint()) } else { error }
+    }
 }
 
 impl BigQuery {
@@ -67,32 +110,35 @@ impl BigQuery {
         query: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Result<Value, Refusal>> {
-        let name = || format!("{method} {path}");
-        let answer = self.send(method.clone(), path, query, body);
-        match self.options.effects.pass(Door::BigQuery, name, answer).await {
+        let asked = self.ask_once(&Ask { method, path, query, body, if_match: None }).await?;
+        Ok(asked.map(|answer| answer.document))
+    }
+
+    async fn ask_once(&self, ask: &Ask<'_>) -> Result<Result<Answer, Refusal>> {
+        let name = || format!("{} {}", ask.method, ask.path);
+        match self.options.effects.pass(Door::BigQuery, name, self.send(ask)).await {
             Err(lost) if lost.is_retryable() => Ok(Err(Refusal {
                 status: 0,
                 reason: String::new(),
                 message: lost.to_string(),
+                repeated: false,
                 retry_after: None,
             })),
             answer => answer,
         }
     }
 
-    async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        query: &[(&str, &str)],
-        body: Option<&Value>,
-    ) -> Result<Result<Value, Refusal>> {
+    async fn send(&self, ask: &Ask<'_>) -> Result<Result<Answer, Refusal>> {
         let token = self.credentials.access_token().await.map_err(|e| auth::no_token(&e))?;
-        let mut request = self.http.request(method, format!("{}/{path}", self.base)).bearer_auth(token);
-        if !query.is_empty() {
-            request = request.query(query);
+        let url = format!("{}/{}", self.base, ask.path);
+        let mut request = self.http.request(ask.method.clone(), url).bearer_auth(token);
+        if !ask.query.is_empty() {
+            request = request.query(ask.query);
         }
-        if let Some(body) = body {
+        if let Some(etag) = ask.if_match {
+            request = request.header(IF_MATCH, etag);
+        }
+        if let Some(body) = ask.body {
             request = request.json(body);
         }
         let response = match request.send().await {
@@ -103,19 +149,22 @@ impl BigQuery {
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok());
         let retry_after =
             retry_after.and_then(|v| parse_retry_after(v, self.options.effects.clock.unix_millis() / 1000));
+        let served_ms = response.headers().get(DATE).and_then(|v| v.to_str().ok()).and_then(date_ms);
         let bytes = match response.bytes().await {
             Ok(bytes) => bytes,
             Err(error) => return Ok(Err(self.no_answer(error))),
         };
         let document: Option<Value> = serde_json::from_slice(&bytes).ok();
+        let answer = |document| Answer { document, served_ms };
         if status == reqwest::StatusCode::NO_CONTENT {
-            return Ok(Ok(Value::Null));
+            return Ok(Ok(answer(Value::Null)));
         }
         if status.is_success() {
-            return Ok(document.ok_or_else(|| Refusal {
+            return Ok(document.map(answer).ok_or_else(|| Refusal {
                 status: 0,
                 reason: String::new(),
                 message: "the answer is no JSON".into(),
+                repeated: false,
                 retry_after,
             }));
         }
@@ -125,6 +174,7 @@ impl BigQuery {
             status: status.as_u16(),
             reason: text(error.map(|e| &e["errors"][0]["reason"])),
             message: text(error.map(|e| &e["message"])),
+            repeated: false,
             retry_after,
         }))
     }
@@ -138,18 +188,32 @@ impl BigQuery {
         query: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Result<Value, Refusal>> {
+        let asked = self.ask(what, &Ask { method, path, query, body, if_match: None }).await?;
+        Ok(asked.map(|answer| answer.document))
+    }
+
+    /// The same for any question, with all that is known of the answer.
+    pub(super) async fn ask(&self, what: &str, ask: &Ask<'_>) -> Result<Result<Answer, Refusal>> {
         let mut tries = self.tries(what);
+        let mut repeated = false;
         loop {
-            match self.call(method.clone(), path, query, body).await? {
+            match self.ask_once(ask).await? {
                 Err(refusal) if refusal.is_retryable() => tries.wait_or(refusal.into_error(what)).await?,
-                answer => return Ok(answer),
+                Ok(answer) => return Ok(Ok(answer)),
+                Err(refusal) => return Ok(Err(Refusal { repeated, ..refusal })),
             }
+            repeated = true;
         }
     }
 
     fn no_answer(&self, error: reqwest::Error) -> Refusal {
         no_answer(&format!("no answer from `{}`", redacted(&self.base)), error)
     }
+}
+
+fn date_ms(http_date: &str) -> Option<u64> {
+    let date = chrono::DateTime::parse_from_rfc2822(http_date).ok()?;
+    u64::try_from(date.timestamp_millis()).ok()
 }
 
 /// Every cause on the way down, since reqwest's own message names none of them.
@@ -161,7 +225,7 @@ fn no_answer(start: &str, error: reqwest::Error) -> Refusal {
         message = format!("{message}: {cause}");
         source = cause.source();
     }
-    Refusal { status: 0, reason: String::new(), message, retry_after: None }
+    Refusal { status: 0, reason: String::new(), message, repeated: false, retry_after: None }
 }
 
 /// The crate's error as ours; status and reason as far as the crate kept them.
@@ -171,6 +235,7 @@ pub(super) fn refusal(error: BQError) -> Result<Refusal> {
             status: u16::try_from(error.error.code).unwrap_or(0),
             reason: error.error.errors.first().and_then(|e| e.get("reason").cloned()).unwrap_or_default(),
             message: error.error.message,
+            repeated: false,
             retry_after: None,
         }),
         // Also what the crate makes of any answer that is not its JSON, a 503 of a proxy for one.

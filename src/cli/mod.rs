@@ -2,6 +2,7 @@
 
 mod backfill;
 mod completions;
+mod connect;
 mod demo;
 mod emulator;
 mod gc;
@@ -10,6 +11,7 @@ mod promote;
 mod rejects;
 mod source;
 mod status;
+mod table;
 mod verify;
 
 use std::process::ExitCode;
@@ -36,6 +38,7 @@ Examples:
   api2bq status flows                             runs, windows, rows per day, what is missing
   api2bq verify flows                             prove it again: journal, files, BigQuery
   api2bq promote flows --days 30                  rebuild production from staging
+  api2bq table show LANL.flows                    columns, partitions, times and labels
 
 Exit codes:
   0 complete   1 failed   2 usage or configuration   3 incomplete (windows or rejects named)
@@ -55,6 +58,7 @@ enum Command {
     Rejects(rejects::Args),
     Gc(gc::Args),
     Promote(promote::Args),
+    Table(table::Args),
     Source(source::Args),
     Emulator(emulator::Args),
     Completions(completions::CompletionArgs),
@@ -162,6 +166,7 @@ impl Command {
             Command::Rejects(args) => rejects::run(args).await,
             Command::Gc(args) => gc::run(args).await,
             Command::Promote(args) => promote::run(args).await,
+            Command::Table(args) => table::run(args, global).await,
             Command::Source(args) => source::run(args).await,
             Command::Emulator(args) => emulator::run(args).await,
             Command::Completions(args) => completions::completions(&args),

@@ -110,6 +110,37 @@ impl Limits {
     }
 }
 
+/// Where BigQuery is and how it is spoken to, for commands that have no pipeline.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    pub project: String,
+    pub location: String,
+    pub poll_max: Duration,
+    pub retry: Policy,
+}
+
+impl Connection {
+    /// The defaults, and the environment over them.
+    pub fn resolve() -> Result<Connection> {
+        #[derive(Deserialize)]
+        struct Raw {
+            warehouse: Warehouse,
+            limits: Limits,
+        }
+        let layered = layers::Layers::resolve("", "defaults", &[])?;
+        let Raw { warehouse, limits } = layered
+            .table()
+            .try_into()
+            .map_err(|e: toml::de::Error| Error::usage(format!("bad setting: {}", e.message())))?;
+        Ok(Connection {
+            poll_max: Duration::from_secs(warehouse.poll_seconds_max.max(1)),
+            retry: limits.retry(),
+            project: warehouse.project,
+            location: warehouse.location,
+        })
+    }
+}
+
 /// The settings as they stand in the file, before they are checked.
 #[derive(Deserialize)]
 struct Raw {
