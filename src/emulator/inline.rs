@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{Array, ArrayData, RecordBatch, RecordBatchOptions, make_array};
 use datafusion::arrow::compute::concat_batches;
+use datafusion::arrow::datatypes::{DataType, Field as ArrowField, Fields, Schema};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::ipc::writer::{
     DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions, write_message,
@@ -16,7 +17,7 @@ use datafusion::arrow::ipc::writer::{
 use datafusion::arrow::ipc::{CompressionType, MetadataVersion};
 use serde_json::{Map, Value, json};
 
-use super::fields::arrow_schema;
+use super::fields::{Field, Kind, arrow_schema};
 use super::files::read_part;
 use super::versions::Version;
 use super::wire::{Failure, Outcome, object, text};
@@ -61,6 +62,7 @@ pub(super) fn first_page(
     max_rows: Option<u64>,
     wanted: Wanted,
 ) -> Outcome<u64> {
+    refuse_intervals(&version.definition.fields)?;
     let schema = arrow_schema(&version.definition.fields);
     let max_rows = max_rows.unwrap_or(PAGE_ROWS_MAX).min(PAGE_ROWS_MAX);
     let (mut batches, mut rows, mut bytes) = (Vec::new(), 0, 0);
@@ -78,7 +80,7 @@ pub(super) fn first_page(
             }
         }
     }
-    let page = concat_batches(&schema, &batches).map_err(encode_failed)?;
+    let page = concat_batches(&schema, &batches).and_then(as_google_marks_it).map_err(encode_failed)?;
     let (schema, batch) = messages(&page, wanted).map_err(encode_failed)?;
     envelope["arrowSchema"] = json!({"serializedSchema": STANDARD.encode(schema)});
     if rows > 0 {
@@ -86,6 +88,73 @@ pub(super) fn first_page(
     }
     envelope["pageRowCount"] = json!(rows.to_string());
     Ok(rows)
+}
+
+/// INTERVAL is an Arrow type of its own on Google's side and text on ours.
+fn refuse_intervals(fields: &[Field]) -> Outcome<()> {
+    for field in fields {
+        if field.kind == Kind::Interval {
+            return Err(Failure::not_implemented(format!(
+                "INTERVAL in Arrow results (column {})",
+                field.name
+            )));
+        }
+        refuse_intervals(&field.fields)?;
+    }
+    Ok(())
+}
+
+/// The same columns, with the extension names by which Google says what plain Arrow types do not.
+fn as_google_marks_it(page: RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let schema = Schema::new(page.schema().fields().iter().map(marked).collect::<Fields>());
+    let columns = page
+        .columns()
+        .iter()
+        .zip(schema.fields())
+        .map(|(column, field)| {
+            // Only metadata differs, at any depth.
+            let data = column.to_data().into_builder().data_type(field.data_type().clone());
+            let children = remarked(column.to_data().child_data(), field.data_type())?;
+            Ok(make_array(data.child_data(children).build()?))
+        })
+        .collect::<Result<Vec<_>, ArrowError>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(page.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(schema), columns, &options)
+}
+
+fn remarked(children: &[ArrayData], parent: &DataType) -> Result<Vec<ArrayData>, ArrowError> {
+    let types: Vec<&DataType> = match parent {
+        DataType::List(item) => vec![item.data_type()],
+        DataType::Struct(fields) => fields.iter().map(|f| f.data_type()).collect(),
+        _ => return Ok(children.to_vec()),
+    };
+    let pairs = children.iter().zip(types);
+    pairs
+        .map(|(child, data_type)| {
+            let grandchildren = remarked(child.child_data(), data_type)?;
+            child.clone().into_builder().data_type(data_type.clone()).child_data(grandchildren).build()
+        })
+        .collect()
+}
+
+fn marked(field: &Arc<ArrowField>) -> ArrowField {
+    let marks: &[(&str, &str)] = match Kind::of_field(field) {
+        _ if matches!(field.data_type(), DataType::List(_)) => &[],
+        Some(Kind::Json) => &[("ARROW:extension:name", "google:sqlType:json")],
+        Some(Kind::DateTime) => &[("ARROW:extension:name", "google:sqlType:datetime")],
+        Some(Kind::Geography) => &[
+            ("ARROW:extension:name", "google:sqlType:geography"),
+            ("ARROW:extension:metadata", r#"{"encoding": "WKT"}"#),
+        ],
+        _ => &[],
+    };
+    let data_type = match field.data_type() {
+        DataType::List(item) => DataType::List(Arc::new(marked(item))),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(marked).collect()),
+        other => other.clone(),
+    };
+    let metadata = marks.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    ArrowField::new(field.name(), data_type, true).with_metadata(metadata)
 }
 
 /// The encapsulated messages of a schema and of one batch.
