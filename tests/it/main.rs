@@ -22,6 +22,7 @@ mod documents;
 mod embedded;
 mod failures;
 mod faults;
+mod google;
 mod help;
 mod kills;
 mod layers;
