@@ -29,6 +29,7 @@ pub mod retry;
 pub mod telemetry;
 pub mod engine;
 pub mod serve;
+pub mod render;
 
 // Stages, in the order in which a record passes them.
 pub mod source;

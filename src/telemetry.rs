@@ -1,5 +1,7 @@
 //! What a run shows while it works, and what the machine says about it. All of it on stderr.
 
+mod transfer;
+
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -7,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressStyle};
 use tokio::task::JoinHandle;
+
+pub use transfer::{Transfer, Waiting};
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -83,7 +83,7 @@ impl BigQuery {
         table.project.as_deref().unwrap_or(self.project())
     }
 
-    fn path_of(&self, table: &Address) -> String {
+    pub(super) fn path_of(&self, table: &Address) -> String {
         let id = format!("{}{}", table.table, table.decorator());
         segments(&["projects", self.project_of(table), "datasets", &table.dataset, "tables", &id])
     }

@@ -3,16 +3,14 @@
 use std::time::Duration;
 
 use gcp_bigquery_client::model::dataset_reference::DatasetReference;
-use gcp_bigquery_client::model::job::Job;
 use gcp_bigquery_client::model::job_configuration::JobConfiguration;
 use gcp_bigquery_client::model::job_configuration_load::JobConfigurationLoad;
 use gcp_bigquery_client::model::job_configuration_query::JobConfigurationQuery;
-use gcp_bigquery_client::model::job_reference::JobReference;
 use gcp_bigquery_client::model::query_parameter::QueryParameter;
 use gcp_bigquery_client::model::query_parameter_type::QueryParameterType;
 use gcp_bigquery_client::model::query_parameter_value::QueryParameterValue;
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::BigQuery;
 use super::names::TableId;
@@ -64,6 +62,12 @@ pub struct JobFailure {
     pub found: bool,
 }
 
+/// The document of a job that ended well.
+pub(super) struct Ended {
+    pub(super) job: Value,
+    pub(super) adopted: bool,
+}
+
 pub type JobResult = Result<Done, JobFailure>;
 
 impl BigQuery {
@@ -107,18 +111,28 @@ impl BigQuery {
         self.run(query.id, configuration, &["query", "destinationTable"]).await
     }
 
+    async fn run(&self, id: &str, configuration: JobConfiguration, identity: &[&str]) -> Result<JobResult> {
+        let configuration = serde_json::to_value(&configuration)
+            .map_err(|e| Error::failed("cannot write a job document").caused_by(e))?;
+        Ok(match self.run_job(id, configuration, identity).await? {
+            Ok(Ended { job, adopted }) => Ok(Done { adopted, ..done(&job) }),
+            Err(failure) => Err(failure),
+        })
+    }
+
     /// Inserts and polls. `identity` leads to the part of the configuration that an adopted job must
     /// share; that its content is ours too is in the id. Source files may be others with the same rows.
-    async fn run(&self, id: &str, configuration: JobConfiguration, identity: &[&str]) -> Result<JobResult> {
-        let reference = JobReference {
-            job_id: Some(id.to_owned()),
-            location: Some(self.options.location.clone()),
-            project_id: Some(self.project().to_owned()),
-        };
-        let job =
-            Job { configuration: Some(configuration), job_reference: Some(reference), ..Default::default() };
-        let document = serde_json::to_value(&job)
-            .map_err(|e| Error::failed("cannot write a job document").caused_by(e))?;
+    pub(super) async fn run_job(
+        &self,
+        id: &str,
+        configuration: Value,
+        identity: &[&str],
+    ) -> Result<Result<Ended, JobFailure>> {
+        let mut reference = json!({ "jobId": id, "projectId": self.project() });
+        if let Some(location) = self.location() {
+            reference["location"] = location.into();
+        }
+        let document = json!({ "configuration": configuration, "jobReference": reference });
         let what = format!("job `{id}`");
         // Every answer but a plain refusal leads to the same question: is the job there? A lost
         // answer may mean it is, a 409 says so without saying how it ended, and one that cannot be
@@ -162,9 +176,9 @@ impl BigQuery {
                     .hint("another program uses this id; start over with `--new-run`"));
             }
         }
-        Ok(match ended(&job) {
-            Ok(done) => Ok(Done { adopted, ..done }),
-            Err(failure) => Err(JobFailure { found: adopted, ..failure }),
+        Ok(match failure(&job) {
+            Some(failure) => Err(JobFailure { found: adopted, ..failure }),
+            None => Ok(Ended { job, adopted }),
         })
     }
 
@@ -200,7 +214,7 @@ impl BigQuery {
 
     async fn get_job(&self, id: &str, what: &str) -> Result<Option<Value>> {
         let path = format!("projects/{}/jobs/{id}", self.project());
-        let query = [("location", self.options.location.as_str())];
+        let query: Vec<_> = self.location().map(|location| ("location", location)).into_iter().collect();
         match self.call_until_answered(what, Method::GET, &path, &query, None).await? {
             Ok(job) => Ok(Some(job)),
             Err(refusal) if refusal.status == 404 => Ok(None),
@@ -221,30 +235,34 @@ impl From<&super::wire::Refusal> for JobRefused {
 }
 
 /// Only `errorResult` means failure: `errors` alone holds warnings, and DONE alone says nothing.
-fn ended(job: &Value) -> JobResult {
+fn failure(job: &Value) -> Option<JobFailure> {
     let failure = &job["status"]["errorResult"];
-    if failure.is_object() {
-        let text = |key: &str| failure[key].as_str().unwrap_or_default().to_owned();
-        let reason = text("reason");
-        let transient = matches!(
-            reason.as_str(),
-            "backendError"
-                | "internalError"
-                | "rateLimitExceeded"
-                | "jobBackendError"
-                | "jobInternalError"
-                | "jobRateLimitExceeded"
-                | "tableUnavailable"
-        );
-        return Err(JobFailure { reason, message: text("message"), transient, found: false });
+    if !failure.is_object() {
+        return None;
     }
+    let text = |key: &str| failure[key].as_str().unwrap_or_default().to_owned();
+    let reason = text("reason");
+    let transient = matches!(
+        reason.as_str(),
+        "backendError"
+            | "internalError"
+            | "rateLimitExceeded"
+            | "jobBackendError"
+            | "jobInternalError"
+            | "jobRateLimitExceeded"
+            | "tableUnavailable"
+    );
+    Some(JobFailure { reason, message: text("message"), transient, found: false })
+}
+
+fn done(job: &Value) -> Done {
     let statistics = &job["statistics"];
     let number = |value: &Value| value.as_str().and_then(|n| n.parse().ok()).unwrap_or(0);
-    Ok(Done {
+    Done {
         output_rows: number(&statistics["load"]["outputRows"]),
         output_bytes: number(&statistics["load"]["outputBytes"]),
         bytes_processed: number(&statistics["query"]["totalBytesProcessed"]),
         ended_ms: number(&statistics["endTime"]),
         adopted: false,
-    })
+    }
 }

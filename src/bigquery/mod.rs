@@ -8,9 +8,14 @@ mod access;
 mod address;
 mod auth;
 mod catalog;
+mod cells;
+mod decode;
+mod fields;
 mod jobs;
 mod names;
+mod pages;
 mod partitions;
+mod queries;
 mod rows;
 mod tables;
 mod wire;
@@ -30,8 +35,11 @@ use crate::retry::{Policy, Tries};
 pub use access::Need;
 pub use address::Address;
 pub use catalog::{Change, Document, Listed};
+pub use fields::{Field, FieldKind, arrow_schema, fields, selected};
 pub use jobs::{Done, JobFailure, JobResult, LoadJob, QueryJob};
 pub use names::{TableId, load_job_id};
+pub use pages::Scan;
+pub use queries::{Answered, DryRun, Parameter, Query, Write};
 pub use rows::{Cell, Rows};
 pub use tables::TableInfo;
 
@@ -44,6 +52,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(120);
 #[derive(Debug, Clone)]
 pub struct Options {
     pub project: String,
+    /// Where jobs run, or empty: the service then finds out where their tables are.
     pub location: String,
     pub poll_max: Duration,
     pub retry: Policy,
@@ -108,6 +117,11 @@ impl BigQuery {
 
     pub fn project(&self) -> &str {
         &self.options.project
+    }
+
+    /// Where jobs run; unnamed, the service finds out where their tables are.
+    fn location(&self) -> Option<&str> {
+        Some(self.options.location.as_str()).filter(|location| !location.is_empty())
     }
 
     /// Starts counting the attempts at `what`.

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use gcp_bigquery_client::error::BQError;
-use reqwest::Method;
 use reqwest::header::{DATE, IF_MATCH, RETRY_AFTER};
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use super::access::Need;
@@ -45,6 +46,31 @@ pub(super) struct Answer {
     pub(super) document: Value,
     /// When it was given, by the service's clock; whole seconds.
     pub(super) served_ms: Option<u64>,
+}
+
+/// An answer of 2xx as it came.
+struct Received {
+    status: StatusCode,
+    bytes: Bytes,
+    served_ms: Option<u64>,
+    retry_after: Option<Duration>,
+}
+
+impl Received {
+    fn document(self) -> Result<Answer, Refusal> {
+        let Received { status, bytes, served_ms, retry_after } = self;
+        if status == StatusCode::NO_CONTENT {
+            return Ok(Answer { document: Value::Null, served_ms });
+        }
+        let document = serde_json::from_slice(&bytes).map_err(|_| Refusal {
+            status: 0,
+            reason: String::new(),
+            message: "the answer is no JSON".into(),
+            repeated: false,
+            retry_after,
+        })?;
+        Ok(Answer { document, served_ms })
+    }
 }
 
 /// An answer that is not 2xx, or none at all.
@@ -115,8 +141,34 @@ impl BigQuery {
     }
 
     async fn ask_once(&self, ask: &Ask<'_>) -> Result<Result<Answer, Refusal>> {
+        let answer = self.pass(ask, self.send(ask)).await?;
+        Ok(answer.and_then(Received::document))
+    }
+
+    /// A GET that is repeated on weather, its answer as it came: pages of rows are read in another way.
+    pub(super) async fn read(
+        &self,
+        what: &str,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<Result<Bytes, Refusal>> {
+        let ask = Ask { query, ..Ask::get(path) };
+        let mut tries = self.tries(what);
+        loop {
+            match self.pass(&ask, self.send(&ask)).await? {
+                Err(refusal) if refusal.is_retryable() => tries.wait_or(refusal.into_error(what)).await?,
+                answer => return Ok(answer.map(|received| received.bytes)),
+            }
+        }
+    }
+
+    async fn pass(
+        &self,
+        ask: &Ask<'_>,
+        answer: impl Future<Output = Result<Result<Received, Refusal>>>,
+    ) -> Result<Result<Received, Refusal>> {
         let name = || format!("{} {}", ask.method, ask.path);
-        match self.options.effects.pass(Door::BigQuery, name, self.send(ask)).await {
+        match self.options.effects.pass(Door::BigQuery, name, answer).await {
             Err(lost) if lost.is_retryable() => Ok(Err(Refusal {
                 status: 0,
                 reason: String::new(),
@@ -128,7 +180,7 @@ impl BigQuery {
         }
     }
 
-    async fn send(&self, ask: &Ask<'_>) -> Result<Result<Answer, Refusal>> {
+    async fn send(&self, ask: &Ask<'_>) -> Result<Result<Received, Refusal>> {
         let token = self.credentials.access_token().await.map_err(|e| auth::no_token(&e))?;
         let url = format!("{}/{}", self.base, ask.path);
         let mut request = self.http.request(ask.method.clone(), url).bearer_auth(token);
@@ -154,20 +206,10 @@ impl BigQuery {
             Ok(bytes) => bytes,
             Err(error) => return Ok(Err(self.no_answer(error))),
         };
-        let document: Option<Value> = serde_json::from_slice(&bytes).ok();
-        let answer = |document| Answer { document, served_ms };
-        if status == reqwest::StatusCode::NO_CONTENT {
-            return Ok(Ok(answer(Value::Null)));
-        }
         if status.is_success() {
-            return Ok(document.map(answer).ok_or_else(|| Refusal {
-                status: 0,
-                reason: String::new(),
-                message: "the answer is no JSON".into(),
-                repeated: false,
-                retry_after,
-            }));
+            return Ok(Ok(Received { status, bytes, served_ms, retry_after }));
         }
+        let document: Option<Value> = serde_json::from_slice(&bytes).ok();
         let error = document.as_ref().map(|d| &d["error"]);
         let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
         Ok(Err(Refusal {

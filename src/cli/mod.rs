@@ -9,6 +9,7 @@ mod gc;
 mod output;
 mod promote;
 mod rejects;
+mod rows_output;
 mod source;
 mod status;
 mod table;

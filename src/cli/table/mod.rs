@@ -1,6 +1,7 @@
 //! `api2bq table`: tables looked at, made, changed, copied, deleted and recovered. One file per subcommand.
 
 mod list;
+mod rows;
 mod show;
 mod text;
 
@@ -28,6 +29,7 @@ pub(super) struct Args {
 enum Action {
     Show(show::Args),
     List(list::Args),
+    Rows(rows::Args),
 }
 
 /// How a command prints its result.
@@ -37,10 +39,11 @@ enum TableFormat {
     Json,
 }
 
-pub(super) async fn run(args: Args, _global: &Global) -> Result<()> {
+pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
     match args.action {
         Action::Show(args) => show::run(args).await,
         Action::List(args) => list::run(args).await,
+        Action::Rows(args) => rows::run(args, global).await,
     }
 }
 
