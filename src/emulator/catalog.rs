@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::disk;
 use super::history::Folder;
 use super::names::{Address, DatasetId, ProjectId, SnapshotTime, TableId, TableName, file_name, hex};
+use super::partitions::By;
 use super::table::Table;
 use super::versions::{self, Definition, Version, lock};
 use super::wire::{Failure, Outcome, integer, now_ms};
@@ -297,7 +298,14 @@ impl Dataset {
 
     pub(super) fn table(&self, id: &TableId) -> Outcome<Option<Arc<Table>>> {
         let Some(table) = read(&self.tables).get(id).cloned() else { return Ok(None) };
-        if !table.current().definition.is_expired() {
+        let version = table.current();
+        if !version.definition.is_expired() {
+            if version.has_expired_partitions() {
+                table.change(|version| {
+                    version.drop_expired_partitions();
+                    Ok(())
+                })?;
+            }
             return Ok(Some(table));
         }
         let mut tables = write(&self.tables);
@@ -308,14 +316,28 @@ impl Dataset {
         Ok(None)
     }
 
+    /// What new tables get when nothing else is asked for. Where both could, partitions expire and not the table.
+    fn apply_defaults(&self, definition: &mut Definition) -> Outcome<()> {
+        let document = read(&self.document);
+        let default = |name| Ok::<_, Failure>(integer(&document.rest, name)?.filter(|ms| *ms > 0));
+        let of_partitions = default("defaultPartitionExpirationMs")?;
+        if let Some(partitioning) = &mut definition.partitioning
+            && let (By::Time(_), Some(default_ms)) = (partitioning.by, of_partitions)
+        {
+            partitioning.expiration_ms.get_or_insert(default_ms);
+            return Ok(());
+        }
+        if let (None, Some(default_ms)) = (definition.expiration_ms, default("defaultTableExpirationMs")?) {
+            definition.expiration_ms = Some(definition.created_ms + default_ms);
+        }
+        Ok(())
+    }
+
     fn create_table(&self, mut version: Version) -> Outcome<Arc<Table>> {
         let definition = &mut version.definition;
         let id = definition.name.table.clone();
         self.table(&id)?; // an expired table makes room
-        let default_ms = integer(&read(&self.document).rest, "defaultTableExpirationMs")?;
-        if let (None, Some(default_ms)) = (definition.expiration_ms, default_ms) {
-            definition.expiration_ms = Some(definition.created_ms + default_ms);
-        }
+        self.apply_defaults(definition)?;
         let mut tables = write(&self.tables);
         if tables.contains_key(&id) {
             let name = definition.name.legacy();

@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::catalog::Catalog;
 use super::fields::{Field, Kind, Mode};
 use super::files::{Rule, same_name};
-use super::names::{Address, Partition, ProjectId};
-use super::versions::{Commit, Definition, Part, Partitioning, Version};
-use super::wire::{Failure, Outcome, integer, object, text};
+use super::names::{Address, ProjectId};
+use super::partitions::{Granularity, Partition, Partitioning};
+use super::versions::{Commit, Definition, Part, Version};
+use super::wire::{Failure, Outcome, now_ms, object, text};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Disposition {
@@ -66,7 +67,7 @@ impl Destination {
                 return Err(Failure::invalid(format!("Invalid value for createDisposition: {other}")));
             }
         };
-        for member in ["schemaUpdateOptions", "rangePartitioning", "connectionProperties", "createSession"] {
+        for member in ["schemaUpdateOptions", "connectionProperties", "createSession"] {
             let given = configuration.get(member);
             let empty = given.is_none_or(|v| {
                 v.is_null() || v.as_array().is_some_and(Vec::is_empty) || v.as_bool() == Some(false)
@@ -75,13 +76,10 @@ impl Destination {
                 return Err(Failure::not_implemented(member));
             }
         }
-        let (partitioning, require_filter) = match object(configuration, "timePartitioning") {
-            None => (None, false),
-            Some(document) => {
-                let required = document.get("requirePartitionFilter").and_then(Value::as_bool);
-                (Some(parse_partitioning(document)?), required.unwrap_or(false))
-            }
-        };
+        let partitioning = Partitioning::parse(configuration)?;
+        let required =
+            object(configuration, "timePartitioning").and_then(|d| d.get("requirePartitionFilter"));
+        let require_filter = required.and_then(Value::as_bool).unwrap_or(false);
         Ok(Destination {
             address: Address::from_reference(destination, project)?.present()?,
             disposition,
@@ -186,19 +184,23 @@ impl Destination {
     fn after_write(&self, before: &Definition, incoming: &[Field], declared: bool) -> Outcome<Definition> {
         let name = before.name.legacy();
         if let Some(asked) = &self.partitioning
-            && before.partitioning.as_ref().map(|p| &p.field) != Some(&asked.field)
+            && !before.partitioning.as_ref().is_some_and(|found| found.divides_like(asked))
         {
             return Err(Failure::invalid(format!(
                 "Incompatible table partitioning specification. Expects partitioning specification {}, but \
                  input partitioning specification is {}",
-                describe_partitioning(before.partitioning.as_ref()),
-                describe_partitioning(Some(asked)),
+                before.partitioning.as_ref().map_or("none".to_owned(), Partitioning::to_string),
+                asked,
             )));
         }
-        if self.address.partition.is_some() && before.partitioning.is_none() {
-            return Err(Failure::invalid(format!(
-                "Cannot write to a partition of the table {name}, which is not partitioned"
-            )));
+        match (&before.partitioning, self.address.partition) {
+            (Some(partitioning), Some(partition)) => drop(partitioning.resolve(partition)?),
+            (None, Some(_)) => {
+                return Err(Failure::invalid(format!(
+                    "Cannot write to a partition of the table {name}, which is not partitioned"
+                )));
+            }
+            (_, None) => {}
         }
         let mut after = before.clone();
         let replaces_schema = self.disposition == Disposition::Truncate && self.address.partition.is_none();
@@ -250,10 +252,7 @@ impl Destination {
             return Err(super::versions::not_found(&definition.name));
         }
         definition.fields = fields.to_vec();
-        definition.partitioning = self.partitioning.clone();
-        if definition.partitioning.is_none() && self.address.partition.is_some() {
-            definition.partitioning = Some(Partitioning { field: None, expiration_ms: None });
-        }
+        definition.partitioning = self.new_partitioning();
         definition.require_filter = self.require_filter;
         definition.expiration_ms = self.expiration_ms;
         if let Some(clustering) = &self.clustering {
@@ -263,18 +262,42 @@ impl Destination {
         Ok(definition)
     }
 
+    /// How the table is divided if the job creates it: as asked for, or as its decorator says.
+    fn new_partitioning(&self) -> Option<Partitioning> {
+        let by_decorator = self.address.partition.map(|partition| match partition {
+            Partition::Time(granularity, _) => Partitioning::of_ingestion(granularity),
+            _ => Partitioning::of_ingestion(Granularity::Day),
+        });
+        self.partitioning.clone().or(by_decorator)
+    }
+
+    /// Settles what the decorator means, by the table as it is or as the job would create it.
+    pub(super) fn resolve(mut self, catalog: &Catalog) -> Outcome<Self> {
+        if let Some(partition) = self.address.partition {
+            let table = catalog.table(&self.address.name).ok();
+            let partitioning = match table {
+                Some(table) => table.current().definition.partitioning.clone(),
+                None => self.new_partitioning(),
+            };
+            if let Some(partitioning) = partitioning {
+                self.address.partition = Some(partitioning.resolve(partition)?);
+            }
+        }
+        Ok(self)
+    }
+
     fn rule(&self, definition: &Definition) -> Outcome<Rule> {
         let by_column = definition.partition_field();
         let index = by_column.and_then(|f| definition.fields.iter().position(|g| g.name == f.name));
-        match (&definition.partitioning, index, self.address.partition) {
-            (None, _, _) => Ok(Rule::Fixed(Partition::Whole)),
-            (Some(_), Some(index), None) => Ok(Rule::Column(index)),
-            (Some(_), Some(index), Some(partition)) => Ok(Rule::Only(index, partition)),
-            (Some(_), None, Some(Partition::Null)) => {
-                Err(Failure::invalid("Cannot write to the __NULL__ partition of an ingestion-time table"))
-            }
-            (Some(_), None, Some(partition)) => Ok(Rule::Fixed(partition)),
-            (Some(_), None, None) => Ok(Rule::Fixed(Partition::Day(chrono::Utc::now().date_naive()))),
+        let Some(partitioning) = &definition.partitioning else { return Ok(Rule::Fixed(Partition::Whole)) };
+        match (index, self.address.partition) {
+            (Some(index), None) => Ok(Rule::Column(index, partitioning.by)),
+            (Some(index), Some(partition)) => Ok(Rule::Only(index, partitioning.by, partition)),
+            (None, Some(partition @ (Partition::Null | Partition::Unpartitioned))) => Err(Failure::invalid(
+                format!("Cannot write to the {partition} partition of an ingestion-time table"),
+            )),
+            (None, Some(partition)) => Ok(Rule::Fixed(partition)),
+            (None, None) => Ok(Rule::Fixed(partitioning.by.of_time(now_ms() * 1000))),
         }
     }
 }
@@ -284,40 +307,4 @@ fn same_shape(a: &Field, b: &Field) -> bool {
         && a.kind == b.kind
         && (a.mode == Mode::Repeated) == (b.mode == Mode::Repeated)
         && (a.kind != Kind::Record || a.fields.len() == b.fields.len())
-}
-
-/// BigQuery's `timePartitioning`, as far as it is by day.
-pub(super) fn parse_partitioning(document: &Map<String, Value>) -> Outcome<Partitioning> {
-    match text(document, "type").map(str::to_ascii_uppercase).as_deref() {
-        Some("DAY") => {}
-        Some(other @ ("HOUR" | "MONTH" | "YEAR")) => {
-            return Err(Failure::not_implemented(format!("timePartitioning of type {other}")));
-        }
-        Some(other) => {
-            return Err(Failure::invalid(format!("Invalid value for timePartitioning.type: {other}")));
-        }
-        None => return Err(Failure::invalid("Required parameter is missing: timePartitioning.type")),
-    }
-    let field = text(document, "field").filter(|f| !f.is_empty() && *f != "_PARTITIONTIME");
-    let expiration_ms = integer(document, "expirationMs")?.filter(|ms| *ms > 0);
-    Ok(Partitioning { field: field.map(str::to_owned), expiration_ms })
-}
-
-pub(super) fn partitioning_document(partitioning: &Partitioning) -> Value {
-    let mut document = json!({"type": "DAY"});
-    if let Some(field) = &partitioning.field {
-        document["field"] = json!(field);
-    }
-    if let Some(ms) = partitioning.expiration_ms {
-        document["expirationMs"] = json!(ms.to_string());
-    }
-    document
-}
-
-fn describe_partitioning(partitioning: Option<&Partitioning>) -> String {
-    match partitioning {
-        None => "none".into(),
-        Some(Partitioning { field: None, .. }) => "interval(type:day)".into(),
-        Some(Partitioning { field: Some(field), .. }) => format!("interval(type:day,field:{field})"),
-    }
 }

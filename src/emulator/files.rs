@@ -5,12 +5,13 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chrono::{DateTime, Days, NaiveDate};
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array,
+    Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt64Array, new_null_array,
 };
-use datafusion::arrow::compute::{self, CastOptions, filter_record_batch};
-use datafusion::arrow::datatypes::{DataType, Date32Type, SchemaRef, TimestampMicrosecondType};
+use datafusion::arrow::compute::{self, CastOptions};
+use datafusion::arrow::datatypes::{
+    DataType, Date32Type, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType,
+};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
@@ -20,7 +21,7 @@ use parquet::file::properties::{WriterProperties, WriterVersion};
 use serde_json::{Map, Value};
 
 use super::disk::{OwnedFile, unique_name};
-use super::names::Partition;
+use super::partitions::{By, Partition};
 use super::versions::Part;
 use super::wire::{Failure, Outcome};
 
@@ -35,10 +36,10 @@ const READ_BATCH_ROWS: usize = 8192;
 pub(super) enum Rule {
     /// The same for all rows.
     Fixed(Partition),
-    /// The day in the column of this index.
-    Column(usize),
-    /// The day in the column of this index, which must be this one.
-    Only(usize, Partition),
+    /// By the column of this index.
+    Column(usize, By),
+    /// By the column of this index, and it must be this one.
+    Only(usize, By, Partition),
 }
 
 /// Splits rows by partition and writes them, with flat memory.
@@ -59,13 +60,13 @@ impl RowsWriter {
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Outcome<()> {
         match self.rule {
             Rule::Fixed(partition) => self.append(partition, batch)?,
-            Rule::Column(index) => {
-                for (partition, rows) in split_by_day(batch, index)? {
+            Rule::Column(index, by) => {
+                for (partition, rows) in split(batch, index, by)? {
                     self.append(partition, &rows)?;
                 }
             }
-            Rule::Only(index, wanted) => {
-                for (partition, rows) in split_by_day(batch, index)? {
+            Rule::Only(index, by, wanted) => {
+                for (partition, rows) in split(batch, index, by)? {
                     if partition != wanted {
                         return Err(Failure::invalid(format!(
                             "Some rows belong to different partitions rather than destination partition {wanted}"
@@ -151,51 +152,41 @@ pub(super) fn column_bytes(metadata: &ParquetMetaData) -> Map<String, Value> {
     totals.into_iter().map(|(column, bytes)| (column, Value::from(bytes))).collect()
 }
 
-/// The partition of every row of `batch`, by the day in column `index`, rows kept in order.
-fn split_by_day(batch: &RecordBatch, index: usize) -> Outcome<Vec<(Partition, RecordBatch)>> {
-    let days = days_of(batch.column(index))?;
-    let first = days.first().copied().flatten();
-    if days.iter().all(|day| *day == first) {
-        return Ok(vec![(partition_of(first)?, batch.clone())]);
+/// The rows of `batch` by partition, each in their order.
+fn split(batch: &RecordBatch, index: usize, by: By) -> Outcome<Vec<(Partition, RecordBatch)>> {
+    let partitions = partitions_of(batch.column(index), by)?;
+    let Some(first) = partitions.first() else { return Ok(Vec::new()) };
+    if partitions.iter().all(|partition| partition == first) {
+        return Ok(vec![(*first, batch.clone())]);
     }
-    let mut distinct = days.clone();
-    distinct.sort_unstable();
-    distinct.dedup();
-    let mut split = Vec::with_capacity(distinct.len());
-    for day in distinct {
-        let mask: BooleanArray = days.iter().map(|d| Some(*d == day)).collect();
-        let rows = filter_record_batch(batch, &mask).map_err(|e| Failure::backend(e.to_string()))?;
-        split.push((partition_of(day)?, rows));
+    let mut rows: BTreeMap<Partition, Vec<u64>> = BTreeMap::new();
+    for (row, partition) in (0..).zip(&partitions) {
+        rows.entry(*partition).or_default().push(row);
     }
-    Ok(split)
+    let taken = rows.into_iter().map(|(partition, rows)| {
+        let rows = compute::take_record_batch(batch, &UInt64Array::from(rows));
+        Ok((partition, rows.map_err(|e| Failure::backend(e.to_string()))?))
+    });
+    taken.collect()
 }
 
-/// Days since 1970-01-01.
-fn days_of(column: &ArrayRef) -> Outcome<Vec<Option<i64>>> {
+fn partitions_of(column: &ArrayRef, by: By) -> Outcome<Vec<Partition>> {
     const DAY_US: i64 = 86_400_000_000;
+    let of_time = |us: Option<i64>| us.map_or(Partition::Null, |us| by.of_time(us));
     match column.data_type() {
         DataType::Date32 => {
-            Ok(column.as_primitive::<Date32Type>().iter().map(|d| d.map(i64::from)).collect())
+            let days = column.as_primitive::<Date32Type>().iter();
+            Ok(days.map(|day| of_time(day.map(|day| i64::from(day) * DAY_US))).collect())
         }
-        DataType::Timestamp(..) => {
-            let values = column.as_primitive::<TimestampMicrosecondType>();
-            Ok(values.iter().map(|us| us.map(|us| us.div_euclid(DAY_US))).collect())
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            Ok(column.as_primitive::<TimestampMicrosecondType>().iter().map(of_time).collect())
+        }
+        DataType::Int64 => {
+            let values = column.as_primitive::<Int64Type>().iter();
+            Ok(values.map(|value| value.map_or(Partition::Null, |value| by.of_integer(value))).collect())
         }
         other => Err(Failure::not_implemented(format!("partitioning by a column of type {other}"))),
     }
-}
-
-fn partition_of(day: Option<i64>) -> Outcome<Partition> {
-    let Some(day) = day else { return Ok(Partition::Null) };
-    let epoch = DateTime::UNIX_EPOCH.date_naive();
-    let date = match u64::try_from(day) {
-        Ok(after) => epoch.checked_add_days(Days::new(after)),
-        Err(_) => epoch.checked_sub_days(Days::new(day.unsigned_abs())),
-    };
-    // BigQuery's days end with the year 9999.
-    date.filter(|d| (NaiveDate::MIN..=NaiveDate::from_ymd_opt(9999, 12, 31).unwrap_or_default()).contains(d))
-        .map(Partition::Day)
-        .ok_or_else(|| Failure::invalid(format!("day {day} is out of the range of partitions")))
 }
 
 /// Reads some rows of a part, as the columns of `schema`, which are found by name whatever their case.
@@ -293,7 +284,7 @@ mod tests {
         let ts = TimestampMicrosecondArray::from(vec![Some(0), Some(-1), None, Some(86_399_999_999)]);
         let batch =
             RecordBatch::try_new(Arc::clone(&schema), vec![ids, Arc::new(ts.with_timezone("UTC"))]).unwrap();
-        let mut writer = RowsWriter::new(dir.path(), schema, Rule::Column(1));
+        let mut writer = RowsWriter::new(dir.path(), schema, Rule::Column(1, By::default()));
         writer.write(&batch).unwrap();
         let parts = writer.finish().unwrap();
         let found: Vec<_> = parts.iter().map(|p| (p.partition.to_string(), p.rows)).collect();

@@ -26,6 +26,7 @@ mod jobs;
 mod load;
 mod names;
 mod objects;
+mod partitions;
 mod query;
 mod routes;
 mod rows;

@@ -1,15 +1,15 @@
-//! Names that can only hold legal ids, partition keys, and the file names they are kept under.
+//! Names that can only hold legal ids, and the file names they are kept under.
 
 use std::fmt;
 use std::sync::LazyLock;
 
-use chrono::{Datelike, NaiveDate};
 use regex::Regex;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::failure::{Failure, Outcome};
+use super::partitions::Partition;
 
 /// By Unicode category, as the documentation of tables says: L, M, N, Pc, Pd or Zs.
 static TABLE_CHARACTER: LazyLock<Regex> =
@@ -188,76 +188,6 @@ impl Address {
     }
 }
 
-/// Which rows of a table a file holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Partition {
-    /// All of them: the table is not partitioned.
-    Whole,
-    Day(NaiveDate),
-    /// Rows without a value in the partitioning column.
-    Null,
-}
-
-impl Partition {
-    /// Strict: eight digits that name a real day, because a load to a mistyped day must not succeed.
-    pub(super) fn from_decorator(decorator: &str) -> Outcome<Self> {
-        let invalid = || {
-            Failure::invalid(format!(
-                "Invalid partition decorator \"${decorator}\": expected $YYYYMMDD with a calendar day"
-            ))
-        };
-        match decorator {
-            "__NULL__" => return Ok(Partition::Null),
-            "__UNPARTITIONED__" | "__PARTITIONS_SUMMARY__" => {
-                return Err(Failure::not_implemented(format!("the decorator `${decorator}`")));
-            }
-            _ => {}
-        }
-        if decorator.len() != 8 || !decorator.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(invalid());
-        }
-        let number = |range: std::ops::Range<usize>| decorator[range].parse::<u32>().unwrap_or_default();
-        let year = i32::try_from(number(0..4)).unwrap_or_default();
-        NaiveDate::from_ymd_opt(year, number(4..6), number(6..8))
-            .filter(|day| day.year() >= 1)
-            .map(Partition::Day)
-            .ok_or_else(invalid)
-    }
-
-    pub(super) fn day(self) -> Option<NaiveDate> {
-        match self {
-            Partition::Day(day) => Some(day),
-            Partition::Whole | Partition::Null => None,
-        }
-    }
-}
-
-impl fmt::Display for Partition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Partition::Whole => f.write_str("__WHOLE__"),
-            Partition::Day(day) => write!(f, "{:04}{:02}{:02}", day.year(), day.month(), day.day()),
-            Partition::Null => f.write_str("__NULL__"),
-        }
-    }
-}
-
-impl Serialize for Partition {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Partition {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        if text == "__WHOLE__" {
-            return Ok(Partition::Whole);
-        }
-        Partition::from_decorator(&text).map_err(|e| serde::de::Error::custom(e.message))
-    }
-}
-
 /// The name that an id is kept under on disk: one path component, the same for the same id only.
 pub(super) fn file_name(id: &str) -> String {
     let mut name = String::with_capacity(id.len());
@@ -301,14 +231,5 @@ mod tests {
         let (long, longer) = ("x".repeat(201), "x".repeat(202));
         assert_eq!(file_name(&long).len(), 66);
         assert_ne!(file_name(&long), file_name(&longer));
-    }
-
-    #[test]
-    fn decorators_name_real_days_only() {
-        assert_eq!(Partition::from_decorator("20240229").unwrap().to_string(), "20240229");
-        for text in ["20230229", "20241301", "20240100", "2024010", "202401011", "2024-1-1", "", "00000101"] {
-            let failure = Partition::from_decorator(text).unwrap_err();
-            assert_eq!((failure.code, failure.reason.as_str()), (400, "invalid"), "{text}");
-        }
     }
 }

@@ -149,6 +149,10 @@ fn on_files(
             tables::list_tables(catalog, &project(p)?, &DatasetId::parse(d)?, arguments)
         }
         ["projects", _, "datasets", _, "tables", t] if t.contains(':') => Err(no_method(method, segments)),
+        ["projects", p, "datasets", d, "tables", t] if get && t.ends_with(tables::PARTITIONS_SUMMARY) => {
+            let table = t.trim_end_matches(tables::PARTITIONS_SUMMARY);
+            tables::get_partitions_summary(catalog, &Address::parse(p, d, table)?)
+        }
         ["projects", p, "datasets", d, "tables", t] => {
             let address = Address::parse(p, d, t)?;
             if get {

@@ -10,7 +10,8 @@ use super::catalog::Catalog;
 use super::encode::{PAGE_ROWS_MAX, Rows, TimestampFormat};
 use super::fields::arrow_schema;
 use super::files::{read_part, same_name};
-use super::names::{Address, Partition};
+use super::names::Address;
+use super::partitions::Partition;
 use super::versions::Version;
 use super::wire::{Arguments, Failure, Outcome, Reply};
 
@@ -24,7 +25,6 @@ pub(super) struct Page {
 
 pub(super) fn list(catalog: &Catalog, address: &Address, arguments: &Arguments) -> Outcome<Reply> {
     let version = catalog.version(address)?;
-    check_partition(&version, address.partition)?;
     let page = page(&version, address.partition, arguments)?;
     let mut envelope = json!({
         "kind": "bigquery#tableDataList",
@@ -37,18 +37,9 @@ pub(super) fn list(catalog: &Catalog, address: &Address, arguments: &Arguments) 
     Ok(Reply::Rows(envelope, page.rows))
 }
 
-pub(super) fn check_partition(version: &Version, partition: Option<Partition>) -> Outcome<()> {
-    if partition.is_some() && version.definition.partitioning.is_none() {
-        let name = version.definition.name.legacy();
-        return Err(Failure::invalid(format!(
-            "Cannot read partition information from table {name}: it is not partitioned"
-        )));
-    }
-    Ok(())
-}
-
 /// Honours maxResults, pageToken, startIndex, selectedFields and formatOptions.useInt64Timestamp.
 pub(super) fn page(version: &Version, partition: Option<Partition>, arguments: &Arguments) -> Outcome<Page> {
+    let partition = version.resolve(partition)?;
     let birth = version.definition.birth.as_str();
     let start = match arguments.get("pageToken") {
         Some(token) => parse_token(token, birth)?,

@@ -54,7 +54,8 @@ pub(super) async fn insert(
     };
     let work = match (object(configuration, "load"), object(configuration, "query")) {
         (Some(load), None) => {
-            let spec = LoadSpec::parse(load, &project)?;
+            let mut spec = LoadSpec::parse(load, &project)?;
+            spec.destination = spec.destination.resolve(&emulator.catalog)?;
             document.configuration["jobType"] = json!("LOAD");
             document.location = location_of(emulator, location, Some(&spec.destination.address.name));
             document.destination = Some(spec.destination.address.name.clone());
@@ -72,7 +73,7 @@ pub(super) async fn insert(
                 return Ok(Reply::Json(document.resource()));
             }
             let destination = match named {
-                Some(destination) => destination,
+                Some(destination) => destination.resolve(&emulator.catalog)?,
                 None => anonymous(emulator, &mut document)?,
             };
             document.destination = Some(destination.address.name.clone());

@@ -3,11 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use super::catalog::{Catalog, DATASET_REST, DatasetDocument, apply_rest};
-use super::destination::{parse_partitioning, partitioning_document};
 use super::fields::{self, Field, Mode};
 use super::files::same_name;
 use super::names::{Address, DatasetId, ProjectId};
-use super::rows::check_partition;
+use super::partitions::Partitioning;
 use super::versions::{Definition, Part, Version};
 use super::wire::{Arguments, Failure, Outcome, Reply, integer, object, text};
 
@@ -88,9 +87,7 @@ pub(super) fn insert_table(
         return Err(Failure::invalid(format!("Invalid table ID \"{id}\": a decorator names no new table")));
     }
     let location = catalog.dataset(&address.name.project, &address.name.dataset)?.document().location;
-    for member in
-        ["view", "materializedView", "externalDataConfiguration", "rangePartitioning", "cloneDefinition"]
-    {
+    for member in ["view", "materializedView", "externalDataConfiguration", "cloneDefinition"] {
         if body.get(member).is_some_and(|v| !v.is_null()) {
             return Err(Failure::not_implemented(format!("tables with {member}")));
         }
@@ -108,8 +105,32 @@ pub(super) fn insert_table(
 pub(super) fn get_table(catalog: &Catalog, address: &Address) -> Outcome<Reply> {
     let location = catalog.dataset(&address.name.project, &address.name.dataset)?.document().location;
     let version = catalog.version(address)?;
-    check_partition(&version, address.partition)?;
-    Ok(Reply::Json(resource(&version, address, &location)))
+    let partition = version.resolve(address.partition)?;
+    Ok(Reply::Json(resource(&version, &Address { partition, ..address.clone() }, &location)))
+}
+
+/// The table of a table's partitions, whose rows legacy SQL reads.
+pub(super) const PARTITIONS_SUMMARY: &str = "$__PARTITIONS_SUMMARY__";
+
+pub(super) fn get_partitions_summary(catalog: &Catalog, address: &Address) -> Outcome<Reply> {
+    let Reply::Json(mut resource) = get_table(catalog, address)? else { return Ok(Reply::NoContent) };
+    let partitions = catalog.version(address)?.partitions().len();
+    let column = |name: &str, kind: &str| json!({"name": name, "type": kind});
+    resource["schema"] = json!({"fields": [
+        column("project_id", "STRING"),
+        column("dataset_id", "STRING"),
+        column("table_id", "STRING"),
+        column("partition_id", "STRING"),
+        column("creation_time", "INTEGER"),
+        column("last_modified_time", "INTEGER"),
+    ]});
+    for member in ["id", "selfLink"] {
+        resource[member] =
+            json!(format!("{}{PARTITIONS_SUMMARY}", resource[member].as_str().unwrap_or_default()));
+    }
+    resource["tableReference"]["tableId"] = json!(format!("{}{PARTITIONS_SUMMARY}", address.name.table));
+    resource["numRows"] = json!(partitions.to_string());
+    Ok(Reply::Json(resource))
 }
 
 pub(super) fn list_tables(
@@ -135,6 +156,7 @@ pub(super) fn list_tables(
                 "type",
                 "friendlyName",
                 "timePartitioning",
+                "rangePartitioning",
                 "requirePartitionFilter",
                 "clustering",
                 "creationTime",
@@ -175,7 +197,12 @@ pub(super) fn patch_table(
         }
         let before = definition.partitioning.clone();
         apply_table(definition, body)?;
-        if before.as_ref().map(|p| &p.field) != definition.partitioning.as_ref().map(|p| &p.field) {
+        let same = match (&before, &definition.partitioning) {
+            (None, None) => true,
+            (Some(before), Some(after)) => before.divides_like(after),
+            _ => false,
+        };
+        if !same {
             let name = definition.name.legacy();
             return Err(Failure::invalid(format!(
                 "Cannot change partitioning/clustering spec for a table {name}"
@@ -193,9 +220,9 @@ pub(super) fn delete_table(catalog: &Catalog, address: &Address) -> Outcome<Repl
         return Ok(Reply::NoContent);
     };
     catalog.table(&address.name)?.change(|version| {
-        check_partition(version, Some(partition))?;
+        let named = version.resolve(Some(partition))?;
         let before = version.parts.len();
-        version.parts.retain(|part| part.partition != partition);
+        version.parts.retain(|part| Some(part.partition) != named);
         if version.parts.len() == before {
             let name = version.definition.name.legacy();
             return Err(Failure::not_found(format!("Not found: Partition {name}${partition}")));
@@ -251,9 +278,10 @@ fn apply_table(definition: &mut Definition, body: &Body) -> Outcome<()> {
     if body.contains_key("expirationTime") {
         definition.expiration_ms = integer(body, "expirationTime")?.filter(|ms| *ms > 0);
     }
-    if let Some(document) = object(body, "timePartitioning") {
-        definition.partitioning = Some(parse_partitioning(document)?);
-        if let Some(required) = document.get("requirePartitionFilter").and_then(Value::as_bool) {
+    if let Some(partitioning) = Partitioning::parse(body)? {
+        definition.partitioning = Some(partitioning);
+        let nested = object(body, "timePartitioning").and_then(|d| d.get("requirePartitionFilter"));
+        if let Some(required) = nested.and_then(Value::as_bool) {
             definition.require_filter = required;
         }
     }
@@ -296,10 +324,11 @@ fn resource(version: &Version, address: &Address, location: &str) -> Value {
         "location": location,
     });
     if let Some(partitioning) = &definition.partitioning {
-        resource["timePartitioning"] = partitioning_document(partitioning);
+        let (member, document) = partitioning.document();
+        resource[member] = document;
         resource["requirePartitionFilter"] = json!(definition.require_filter);
-        if definition.require_filter {
-            resource["timePartitioning"]["requirePartitionFilter"] = json!(true);
+        if definition.require_filter && member == "timePartitioning" {
+            resource[member]["requirePartitionFilter"] = json!(true);
         }
     }
     if let Some(ms) = definition.expiration_ms {

@@ -1,5 +1,6 @@
 //! What a table is between two changes: its definition, and the files of every partition.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -7,16 +8,9 @@ use serde_json::{Map, Value};
 
 use super::disk::{self, OwnedFile};
 use super::fields::{Field, Kind, Mode};
-use super::names::{JobId, Partition, TableName};
+use super::names::{JobId, TableName};
+use super::partitions::{By, Granularity, Partition, Partitioning};
 use super::wire::{Failure, Outcome, now_ms};
-
-/// By day: of the partitioning column, or of the load when there is none.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Partitioning {
-    pub field: Option<String>,
-    /// Recorded and shown; partitions are not dropped by age here.
-    pub expiration_ms: Option<i64>,
-}
 
 /// Everything about a table except where its rows are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,6 +54,14 @@ impl Definition {
         self.partitioning.as_ref().is_some_and(|p| p.field.is_none())
     }
 
+    /// What the partitions of a table that is partitioned by the time of the load are.
+    pub(super) fn ingestion_granularity(&self) -> Option<Granularity> {
+        match self.partitioning.as_ref()? {
+            Partitioning { by: By::Time(granularity), field: None, .. } => Some(*granularity),
+            _ => None,
+        }
+    }
+
     /// The column that rows are partitioned by, if one is.
     pub(super) fn partition_field(&self) -> Option<&Field> {
         let name = self.partitioning.as_ref()?.field.as_ref()?.to_lowercase();
@@ -73,15 +75,19 @@ impl Definition {
                 "The field specified for partitioning cannot be found in the schema: {name}"
             )));
         };
-        match (field.kind, field.mode) {
-            (_, Mode::Repeated) => {}
-            (Kind::Date | Kind::Timestamp, _) => return Ok(()),
-            (Kind::DateTime, _) => return Err(Failure::not_implemented("partitioning by a DATETIME column")),
-            _ => {}
-        }
+        let by = self.partitioning.as_ref().map(|p| p.by).unwrap_or_default();
+        let (division, types) = match (by, field.kind) {
+            _ if field.mode == Mode::Repeated => ("", "no REPEATED field"),
+            (By::Range { .. }, Kind::Int64) | (By::Time(_), Kind::Timestamp | Kind::DateTime) => {
+                return Ok(());
+            }
+            (By::Time(granularity), Kind::Date) if granularity != Granularity::Hour => return Ok(()),
+            (By::Range { .. }, _) => ("range ", "INTEGER"),
+            (By::Time(Granularity::Hour), _) => ("hourly ", "TIMESTAMP or DATETIME"),
+            (By::Time(_), _) => ("time ", "TIMESTAMP, DATE or DATETIME"),
+        };
         Err(Failure::invalid(format!(
-            "The field specified for time partitioning can only be of type TIMESTAMP, DATE or DATETIME. The \
-             type found is: {}.",
+            "The field specified for {division}partitioning can only be of type {types}. The type found is: {}.",
             field.kind.legacy()
         )))
     }
@@ -123,6 +129,16 @@ impl Part {
     }
 }
 
+/// What is known about one partition of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PartitionSummary {
+    pub partition: Partition,
+    pub rows: u64,
+    pub bytes: u64,
+    pub created_ms: i64,
+    pub modified_ms: i64,
+}
+
 /// What a job did to a table, kept until the job's own document says so.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Commit {
@@ -141,6 +157,48 @@ pub(super) struct Version {
 impl Version {
     pub(super) fn empty(definition: Definition) -> Self {
         Version { definition, parts: Vec::new(), commits: Vec::new() }
+    }
+
+    /// The partition that a decorator of this table names.
+    pub(super) fn resolve(&self, partition: Option<Partition>) -> Outcome<Option<Partition>> {
+        let Some(partition) = partition else { return Ok(None) };
+        let Some(partitioning) = &self.definition.partitioning else {
+            let name = self.definition.name.legacy();
+            return Err(Failure::invalid(format!(
+                "Cannot read partition information from table {name}: it is not partitioned"
+            )));
+        };
+        partitioning.resolve(partition).map(Some)
+    }
+
+    /// Every partition that has rows or had them loaded, in order.
+    pub(super) fn partitions(&self) -> Vec<PartitionSummary> {
+        let mut found: BTreeMap<Partition, PartitionSummary> = BTreeMap::new();
+        for part in &self.parts {
+            let (partition, written_ms) = (part.partition, part.written_ms);
+            let new =
+                PartitionSummary { partition, rows: 0, bytes: 0, created_ms: written_ms, modified_ms: 0 };
+            let summary = found.entry(partition).or_insert(new);
+            summary.rows += part.rows;
+            summary.bytes += part.logical_bytes();
+            summary.created_ms = summary.created_ms.min(written_ms);
+            summary.modified_ms = summary.modified_ms.max(written_ms);
+        }
+        found.into_values().collect()
+    }
+
+    /// Whether a partition is past its time.
+    pub(super) fn has_expired_partitions(&self) -> bool {
+        let partitioning = self.definition.partitioning.as_ref().filter(|p| p.expiration_ms.is_some());
+        let now = now_ms();
+        partitioning.is_some_and(|by| self.parts.iter().any(|part| by.is_expired(part.partition, now)))
+    }
+
+    pub(super) fn drop_expired_partitions(&mut self) {
+        let now = now_ms();
+        if let Some(partitioning) = &self.definition.partitioning {
+            self.parts.retain(|part| !partitioning.is_expired(part.partition, now));
+        }
     }
 
     /// The parts that an address names, in load order.

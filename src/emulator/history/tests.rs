@@ -4,7 +4,8 @@ use serde_json::Map;
 use tempfile::TempDir;
 
 use super::super::catalog::{Catalog, DatasetDocument};
-use super::super::names::{Address, DatasetId, Partition, ProjectId};
+use super::super::names::{Address, DatasetId, ProjectId};
+use super::super::partitions::Partition;
 use super::super::versions::Part;
 use super::*;
 

@@ -13,6 +13,7 @@ mod filter;
 mod functions;
 mod parameters;
 mod rewrite;
+mod prune;
 mod scan;
 mod tables;
 mod values;

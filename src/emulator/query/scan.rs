@@ -5,13 +5,12 @@ use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use chrono::NaiveDate;
 use datafusion::arrow::array::{
-    ArrayRef, BooleanArray, Date32Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray,
+    ArrayRef, Date32Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DFSchema, DataFusionError, Result};
+use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
@@ -19,10 +18,10 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 
-use super::values;
-use crate::emulator::fields::{Kind, arrow_schema, timestamp_type};
+use super::prune::wanted_parts;
+use crate::emulator::fields::{arrow_schema, timestamp_type};
 use crate::emulator::files::read_part;
-use crate::emulator::names::Partition;
+use crate::emulator::partitions::{Granularity, Partition};
 use crate::emulator::versions::{Part, Version};
 use crate::emulator::wire::Failure;
 
@@ -46,6 +45,9 @@ impl ScanTable {
         let stored_columns = fields.len();
         if version.definition.is_ingestion_partitioned() {
             fields.push(Field::new(PARTITION_TIME, timestamp_type(), true));
+        }
+        // Tables by hour, month or year have no day to show.
+        if version.definition.ingestion_granularity() == Some(Granularity::Day) {
             fields.push(Field::new(PARTITION_DATE, DataType::Date32, true));
         }
         ScanTable { version, schema: Arc::new(Schema::new(fields)), stored_columns, bytes }
@@ -57,7 +59,8 @@ impl ScanTable {
         match definition.partition_field() {
             Some(field) => vec![field.name.to_lowercase()],
             None if definition.is_ingestion_partitioned() => {
-                vec![PARTITION_TIME.to_owned(), PARTITION_DATE.to_owned()]
+                let pseudo = [PARTITION_TIME, PARTITION_DATE].into_iter();
+                pseudo.filter(|c| self.schema.field_with_name(c).is_ok()).map(str::to_owned).collect()
             }
             None => Vec::new(),
         }
@@ -72,47 +75,14 @@ impl ScanTable {
 
     /// The partitions that can hold rows for which `filters` are true.
     fn wanted_partitions(&self, state: &dyn Session, filters: &[Expr]) -> Result<Vec<Part>> {
-        let parts = &self.version.parts;
-        let by_timestamp =
-            self.version.definition.partition_field().is_some_and(|f| f.kind == Kind::Timestamp);
         let decided: Vec<Expr> =
             filters.iter().filter(|f| self.is_decided_by_partition(f)).cloned().collect();
-        let Some(predicate) = conjunction(decided).filter(|_| !by_timestamp) else {
-            return Ok(parts.clone());
-        };
-
-        let mut partitions: Vec<Partition> = parts.iter().map(|p| p.partition).collect();
-        partitions.sort_unstable();
-        partitions.dedup();
-        let days: Vec<Option<i32>> = partitions.iter().map(|p| p.day().and_then(values::days)).collect();
-        let mut columns: Vec<(Field, ArrayRef)> = Vec::new();
-        for name in self.partition_columns() {
-            let field = self.schema.field_with_name(&name)?.clone();
-            let values: ArrayRef = match field.data_type() {
-                DataType::Date32 => Arc::new(Date32Array::from(days.clone())),
-                _ => Arc::new(midnights(&days)),
-            };
-            columns.push((field, values));
-        }
-        let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = columns.into_iter().unzip();
-        let schema = Arc::new(Schema::new(fields));
-        let batch = RecordBatch::try_new(Arc::clone(&schema), arrays)?;
-        let predicate = state.create_physical_expr(predicate, &DFSchema::try_from(schema)?)?;
-        let kept = predicate.evaluate(&batch)?.into_array(batch.num_rows())?;
-        let Some(kept) = kept.as_any().downcast_ref::<BooleanArray>() else { return Ok(parts.clone()) };
-        let kept: Vec<Partition> = partitions
-            .iter()
-            .zip(kept)
-            .filter(|(_, kept)| *kept == Some(true))
-            .map(|(partition, _)| *partition)
-            .collect();
-        Ok(parts.iter().filter(|p| kept.contains(&p.partition)).cloned().collect())
+        let Some(predicate) = conjunction(decided) else { return Ok(self.version.parts.clone()) };
+        let columns = self.partition_columns();
+        let fields = columns.iter().map(|name| self.schema.field_with_name(name).cloned());
+        let schema = Schema::new(fields.collect::<std::result::Result<Vec<_>, _>>()?);
+        wanted_parts(state, &self.version, schema, predicate)
     }
-}
-
-fn midnights(days: &[Option<i32>]) -> TimestampMicrosecondArray {
-    let micros = days.iter().map(|d| d.map(|d| i64::from(d) * 86_400_000_000));
-    micros.collect::<TimestampMicrosecondArray>().with_timezone("UTC")
 }
 
 #[async_trait::async_trait]
@@ -195,7 +165,7 @@ impl PartitionStream for PartsStream {
             for part in parts {
                 for batch in read_part(&part, &stored, 0, None).map_err(external)? {
                     let batch = batch.map_err(external)?;
-                    let batch = with_pseudo_columns(&batch, &schema, part.partition.day())?;
+                    let batch = with_pseudo_columns(&batch, &schema, part.partition)?;
                     if sender.blocking_send(Ok(batch)).is_err() {
                         return Ok(()); // nobody reads any more: a LIMIT is reached or the query is cancelled
                     }
@@ -211,20 +181,21 @@ fn external(failure: Failure) -> DataFusionError {
     DataFusionError::External(failure.message.into())
 }
 
-fn with_pseudo_columns(
-    rows: &RecordBatch,
-    schema: &SchemaRef,
-    day: Option<NaiveDate>,
-) -> Result<RecordBatch> {
+fn with_pseudo_columns(rows: &RecordBatch, schema: &SchemaRef, partition: Partition) -> Result<RecordBatch> {
     let count = rows.num_rows();
-    let day = day.and_then(values::days);
+    let start_us = partition.bounds_us().map(|(start, _)| start);
     let columns: Vec<ArrayRef> = schema
         .fields()
         .iter()
         .map(|field| match (field.name().as_str(), rows.column_by_name(field.name())) {
             (_, Some(stored)) => Arc::clone(stored),
-            (PARTITION_DATE, None) => Arc::new(Date32Array::from(vec![day; count])) as ArrayRef,
-            (_, None) => Arc::new(midnights(&vec![day; count])),
+            (PARTITION_DATE, None) => {
+                let day = start_us.and_then(|us| i32::try_from(us.div_euclid(86_400_000_000)).ok());
+                Arc::new(Date32Array::from(vec![day; count])) as ArrayRef
+            }
+            (_, None) => {
+                Arc::new(TimestampMicrosecondArray::from(vec![start_us; count]).with_timezone("UTC"))
+            }
         })
         .collect();
     let options = RecordBatchOptions::new().with_row_count(Some(count));
