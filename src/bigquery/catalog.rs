@@ -4,6 +4,7 @@
 //! What they do not know they lose, and a type or mode of tomorrow they refuse to read. A table is to be
 //! shown whole, and recreated with all that it had.
 
+use gcp_bigquery_client::model::table_reference::TableReference;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -83,6 +84,11 @@ impl BigQuery {
         table.project.as_deref().unwrap_or(self.project())
     }
 
+    pub(super) fn reference(&self, table: &Address) -> TableReference {
+        let id = format!("{}{}", table.table, table.decorator());
+        TableReference::new(self.project_of(table), &table.dataset, &id)
+    }
+
     pub(super) fn path_of(&self, table: &Address) -> String {
         let id = format!("{}{}", table.table, table.decorator());
         segments(&["projects", self.project_of(table), "datasets", &table.dataset, "tables", &id])
@@ -130,12 +136,7 @@ impl BigQuery {
                 Ok(found.filter(|found| found.rows() == 0))
             }
             Err(refusal) if refusal.status == 409 => Ok(None),
-            Err(refusal) if refusal.status == 404 => {
-                let dataset = self.named(table);
-                let shown = format!("{}.{}", dataset.project.unwrap_or_default(), dataset.dataset);
-                let error = refusal.into_error(&what);
-                Err(error.hint(format!("is there a dataset `{shown}`? `--create-dataset` makes it")))
-            }
+            Err(refusal) if refusal.status == 404 => Err(self.no_dataset(table)),
             Err(refusal) => Err(refusal.into_error_needing(&what, Need::CREATE_TABLE)),
         }
     }
@@ -183,24 +184,24 @@ impl BigQuery {
         }
     }
 
-    /// Where the dataset of this table is. `None` when there is no such dataset.
-    pub async fn dataset_location(&self, table: &Address) -> Result<Option<String>> {
+    /// The dataset of this table. `None` when there is no such dataset.
+    pub async fn dataset(&self, table: &Address) -> Result<Option<Document>> {
         let what = format!("dataset `{}.{}`", self.project_of(table), table.dataset);
         match self.ask(&what, &Ask::get(&self.dataset_path(table))).await? {
-            Ok(answer) => Ok(answer.document["location"].as_str().map(str::to_owned)),
+            Ok(answer) => Ok(Some(Document { value: answer.document, served_ms: answer.served_ms })),
             Err(refusal) if refusal.status == 404 => Ok(None),
             Err(refusal) => Err(refusal.into_error_needing(&what, Need::GET_DATASET)),
         }
     }
 
-    /// Creates the dataset of this table. One that came into being meanwhile is as good.
-    pub async fn create_dataset(&self, table: &Address, location: &str) -> Result<()> {
+    /// Creates the dataset of this table where jobs run. One that came into being meanwhile is as good.
+    pub async fn create_dataset(&self, table: &Address) -> Result<()> {
         let project = self.project_of(table);
         let what = format!("dataset `{project}.{}`", table.dataset);
         let path = segments(&["projects", project, "datasets"]);
         let document = json!({
             "datasetReference": { "projectId": project, "datasetId": table.dataset },
-            "location": location,
+            "location": self.location(),
         });
         match self.ask(&what, &Ask::new(Method::POST, &path).body(&document)).await? {
             Err(refusal) if refusal.status != 409 => {
@@ -209,8 +210,21 @@ impl BigQuery {
             _ => Ok(()),
         }
     }
+
+    /// What time it is by the service's clock, in whole seconds. Asks for the dataset of this table.
+    pub async fn served_ms(&self, table: &Address) -> Result<u64> {
+        let Some(dataset) = self.dataset(table).await? else { return Err(self.no_dataset(table)) };
+        dataset.served_ms.ok_or_else(|| {
+            Error::failed("BigQuery's answer has no date, and this machine's clock is not taken for it")
+        })
+    }
+
+    fn no_dataset(&self, table: &Address) -> Error {
+        Error::usage(format!("there is no dataset `{}.{}`", self.project_of(table), table.dataset))
+            .hint("`api2bq table create --create-dataset` makes it; `--project` names another project")
+    }
 }
 
-fn what(bigquery: &BigQuery, table: &Address) -> String {
+pub(super) fn what(bigquery: &BigQuery, table: &Address) -> String {
     format!("table `{}`", bigquery.named(table))
 }

@@ -6,6 +6,7 @@ use gcp_bigquery_client::model::dataset_reference::DatasetReference;
 use gcp_bigquery_client::model::job_configuration::JobConfiguration;
 use gcp_bigquery_client::model::job_configuration_load::JobConfigurationLoad;
 use gcp_bigquery_client::model::job_configuration_query::JobConfigurationQuery;
+use gcp_bigquery_client::model::job_configuration_table_copy::JobConfigurationTableCopy;
 use gcp_bigquery_client::model::query_parameter::QueryParameter;
 use gcp_bigquery_client::model::query_parameter_type::QueryParameterType;
 use gcp_bigquery_client::model::query_parameter_value::QueryParameterValue;
@@ -13,7 +14,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::BigQuery;
+use super::address::Address;
 use super::names::TableId;
+use super::queries::Write;
 use super::tables::table_schema;
 use crate::error::{Error, Kind, Result};
 use crate::schema::Columns;
@@ -39,10 +42,21 @@ pub struct QueryJob<'a> {
     pub timestamps: Vec<(&'a str, String)>,
 }
 
+/// Puts the rows of tables into one table.
+#[derive(Debug)]
+pub struct CopyJob<'a> {
+    pub id: &'a str,
+    pub sources: &'a [Address],
+    pub destination: &'a Address,
+    pub write: Write,
+}
+
 /// A job that ended well.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Done {
     pub output_rows: u64,
+    /// Of a copy job, where the service says.
+    pub copied_rows: Option<u64>,
     pub output_bytes: u64,
     pub bytes_processed: u64,
     /// When it ended, in milliseconds by the service's clock.
@@ -109,6 +123,19 @@ impl BigQuery {
         };
         let configuration = JobConfiguration { query: Some(configuration), ..Default::default() };
         self.run(query.id, configuration, &["query", "destinationTable"]).await
+    }
+
+    /// Runs a copy job to its end, as [`BigQuery::load`] does.
+    pub async fn copy(&self, copy: &CopyJob<'_>) -> Result<JobResult> {
+        let configuration = JobConfigurationTableCopy {
+            source_tables: Some(copy.sources.iter().map(|source| self.reference(source)).collect()),
+            destination_table: Some(self.reference(copy.destination)),
+            create_disposition: Some("CREATE_IF_NEEDED".into()),
+            write_disposition: Some(copy.write.disposition().into()),
+            ..Default::default()
+        };
+        let configuration = JobConfiguration { copy: Some(configuration), ..Default::default() };
+        self.run(copy.id, configuration, &["copy", "destinationTable"]).await
     }
 
     async fn run(&self, id: &str, configuration: JobConfiguration, identity: &[&str]) -> Result<JobResult> {
@@ -260,6 +287,7 @@ fn done(job: &Value) -> Done {
     let number = |value: &Value| value.as_str().and_then(|n| n.parse().ok()).unwrap_or(0);
     Done {
         output_rows: number(&statistics["load"]["outputRows"]),
+        copied_rows: statistics["copy"]["copiedRows"].as_str().and_then(|n| n.parse().ok()),
         output_bytes: number(&statistics["load"]["outputBytes"]),
         bytes_processed: number(&statistics["query"]["totalBytesProcessed"]),
         ended_ms: number(&statistics["endTime"]),

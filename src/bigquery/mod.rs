@@ -11,6 +11,7 @@ mod catalog;
 mod cells;
 mod decode;
 mod fields;
+mod iam;
 mod jobs;
 mod names;
 mod pages;
@@ -36,7 +37,7 @@ pub use access::Need;
 pub use address::Address;
 pub use catalog::{Change, Document, Listed};
 pub use fields::{Field, FieldKind, arrow_schema, fields, selected};
-pub use jobs::{Done, JobFailure, JobResult, LoadJob, QueryJob};
+pub use jobs::{CopyJob, Done, JobFailure, JobResult, LoadJob, QueryJob};
 pub use names::{TableId, load_job_id};
 pub use pages::Scan;
 pub use queries::{Answered, DryRun, Parameter, Query, Write};
@@ -120,7 +121,7 @@ impl BigQuery {
     }
 
     /// Where jobs run; unnamed, the service finds out where their tables are.
-    fn location(&self) -> Option<&str> {
+    pub fn location(&self) -> Option<&str> {
         Some(self.options.location.as_str()).filter(|location| !location.is_empty())
     }
 

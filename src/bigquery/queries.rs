@@ -43,6 +43,16 @@ pub enum Write {
     Empty,
 }
 
+impl Write {
+    pub(super) fn disposition(self) -> &'static str {
+        match self {
+            Write::Append => "WRITE_APPEND",
+            Write::Truncate => "WRITE_TRUNCATE",
+            Write::Empty => "WRITE_EMPTY",
+        }
+    }
+}
+
 /// What a dry run says.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -93,12 +103,7 @@ impl Query {
                 "tableId": format!("{}{}", table.table, table.decorator()),
             });
             query["createDisposition"] = "CREATE_IF_NEEDED".into();
-            query["writeDisposition"] = match write {
-                Write::Append => "WRITE_APPEND",
-                Write::Truncate => "WRITE_TRUNCATE",
-                Write::Empty => "WRITE_EMPTY",
-            }
-            .into();
+            query["writeDisposition"] = write.disposition().into();
         }
         if let Some(bytes) = self.bytes_billed_max {
             query["maximumBytesBilled"] = bytes.to_string().into();

@@ -369,8 +369,24 @@ pub(super) fn apply_rest(rest: &mut Map<String, Value>, sent: &Map<String, Value
         match sent.get(*member) {
             None => {}
             Some(Value::Null) => drop(rest.shift_remove(*member)),
+            Some(Value::Object(labels)) if *member == "labels" => merge_labels(rest, labels),
             Some(value) => drop(rest.insert((*member).to_owned(), value.clone())),
         }
+    }
+}
+
+/// Labels are merged into those that are there; a null takes one away.
+fn merge_labels(rest: &mut Map<String, Value>, sent: &Map<String, Value>) {
+    let mut labels = rest.get("labels").and_then(Value::as_object).cloned().unwrap_or_default();
+    for (key, value) in sent {
+        match value {
+            Value::Null => drop(labels.shift_remove(key)),
+            value => drop(labels.insert(key.clone(), value.clone())),
+        }
+    }
+    rest.shift_remove("labels");
+    if !labels.is_empty() {
+        rest.insert("labels".into(), Value::Object(labels));
     }
 }
 

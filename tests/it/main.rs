@@ -33,3 +33,4 @@ mod proxy;
 mod resume;
 mod secrets;
 mod sweeps;
+mod table;

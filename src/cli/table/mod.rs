@@ -1,9 +1,16 @@
 //! `api2bq table`: tables looked at, made, changed, copied, deleted and recovered. One file per subcommand.
 
+mod copy;
+mod create;
+mod definition;
+mod delete;
+mod iam;
 mod list;
+mod recover;
 mod rows;
 mod show;
 mod text;
+mod update;
 
 use clap::{Subcommand, ValueEnum};
 
@@ -18,8 +25,12 @@ A table is `dataset.table`, `project.dataset.table` or `project:dataset.table`; 
 `$20240131` behind it, and the table as it was `@` and milliseconds since 1970. Quote both for the shell.
 
 Examples:
+  api2bq table create LANL.flows_staging --from-pipeline flows --create-dataset
   api2bq table list LANL
-  api2bq table show LANL.flows_staging")]
+  api2bq table show LANL.flows_staging
+  api2bq table copy LANL.flows LANL.flows_backup
+  api2bq table delete LANL.flows_backup
+  api2bq table recover LANL.flows_backup --to LANL.flows_again")]
 pub(super) struct Args {
     #[command(subcommand)]
     action: Action,
@@ -27,9 +38,16 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    Create(Box<create::Args>),
     Show(show::Args),
     List(list::Args),
     Rows(rows::Args),
+    Update(update::Args),
+    Copy(copy::Args),
+    Rename(copy::RenameArgs),
+    Delete(delete::Args),
+    Recover(Box<recover::Args>),
+    Iam(iam::Args),
 }
 
 /// How a command prints its result.
@@ -41,9 +59,16 @@ enum TableFormat {
 
 pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
     match args.action {
+        Action::Create(args) => create::run(*args).await,
         Action::Show(args) => show::run(args).await,
         Action::List(args) => list::run(args).await,
         Action::Rows(args) => rows::run(args, global).await,
+        Action::Update(args) => update::run(args).await,
+        Action::Copy(args) => copy::run(args, global).await,
+        Action::Rename(args) => copy::rename(args, global).await,
+        Action::Delete(args) => delete::run(args).await,
+        Action::Recover(args) => recover::run(*args, global).await,
+        Action::Iam(args) => iam::run(args).await,
     }
 }
 

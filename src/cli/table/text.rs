@@ -4,6 +4,9 @@ use chrono::DateTime;
 use indicatif::HumanCount;
 use serde_json::Value;
 
+use crate::bigquery::Address;
+use crate::tables;
+
 /// Milliseconds since 1970, written as text; empty where there are none.
 pub(super) fn instant(value: &Value) -> String {
     let ms = value.as_str().and_then(|ms| ms.parse::<i64>().ok());
@@ -18,6 +21,47 @@ pub(super) fn date(ms: i64) -> Option<String> {
 pub(super) fn number(value: &Value) -> String {
     let number = value.as_str().and_then(|n| n.parse().ok()).or(value.as_u64());
     number.map_or_else(String::new, |n| HumanCount(n).to_string())
+}
+
+/// A table in a line: `3 columns, partitioned by day of ingestion, a filter is required`.
+pub(super) fn described(table: &Value) -> String {
+    let num_columns = table["schema"]["fields"].as_array().map_or(0, Vec::len);
+    let mut text = format!("{num_columns} column{}", if num_columns == 1 { "" } else { "s" });
+    if let Some(partitioning) = tables::partitioning(table) {
+        text += &format!(", partitioned {partitioning}");
+    }
+    if !tables::clustering(table).is_empty() {
+        text += &format!(", clustered by {}", tables::clustering(table).join(", "));
+    }
+    if table["requirePartitionFilter"] == true {
+        text += ", a filter is required";
+    }
+    let expires = instant(&table["expirationTime"]);
+    if !expires.is_empty() {
+        text += &format!(", expires {expires}");
+    }
+    text
+}
+
+/// How to get back what was just deleted and was there at `ms`, for stderr.
+pub(super) fn way_back(table: &Address, ms: u64) -> String {
+    let whole = Address { partition: None, ..table.clone() };
+    let again = Address { table: format!("{}_recovered", table.table), ..whole.clone() };
+    let quoted = |name: String| if name.contains([' ', '$']) { format!("'{name}'") } else { name };
+    let recover = format!(
+        "  api2bq table recover {} --at {ms} --to {}\n",
+        quoted(whole.to_string()),
+        quoted(again.to_string())
+    );
+    let then = match &table.partition {
+        None => String::new(),
+        Some(partition) => {
+            let part =
+                |table: &Address| Address { partition: Some(partition.clone()), ..table.clone() }.to_string();
+            format!("  api2bq table copy '{}' '{}' --write truncate\n", part(&again), part(&whole))
+        }
+    };
+    format!("to get it back, for 7 days or as long as the dataset's time travel window is:\n{recover}{then}")
 }
 
 /// What others wrote, in one line, and without what a terminal would obey.

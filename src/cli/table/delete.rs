@@ -1,0 +1,116 @@
+//! `api2bq table delete`: asks first, and says the way back.
+
+use std::io::{self, IsTerminal};
+
+use indicatif::{DecimalBytes, HumanCount};
+use serde_json::json;
+
+use super::super::connect::Warehouse;
+use super::super::{Format, output};
+use super::text::{described, way_back};
+use crate::bigquery::{Address, Document};
+use crate::error::{Error, Kind, Result};
+use crate::telemetry::say;
+
+/// Delete a table, or one partition of it
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+On a terminal the table's name is asked for; elsewhere --yes is needed. What was deleted comes back with
+`api2bq table recover` within the dataset's time travel window, 7 days unless it was set shorter; the command
+with the exact instant, by the service's clock, is printed.
+
+With --format json: table, partition, rows, bytes, deleted (false for --dry-run) and recover_at_ms.
+
+Examples:
+  api2bq table delete LANL.flows_old --dry-run
+  api2bq table delete LANL.flows_old --yes
+  api2bq table delete 'LANL.flows_staging$20110101'")]
+pub(in super::super) struct Args {
+    /// `dataset.table`, or with `$20110101` behind it for one partition
+    table: Address,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+    /// Only say what would go
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
+    #[command(flatten)]
+    warehouse: Warehouse,
+    /// How the result is printed
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+pub(super) async fn run(args: Args) -> Result<()> {
+    if args.table.at.is_some() {
+        return Err(Error::usage(format!("the past of a table cannot be deleted: `{}`", args.table)));
+    }
+    let bigquery = args.warehouse.connect(None).await?;
+    let table = bigquery.named(&args.table);
+    let found = super::found(&bigquery, &table).await?;
+    let what = contents(&found);
+    if args.dry_run {
+        return match args.format {
+            Format::Text => output::print(&format!("{table} would be deleted: {what}\n")),
+            Format::Json => report(&table, &found, false),
+        };
+    }
+    if !args.yes {
+        confirm(&table, &what).await?;
+    }
+    if !bigquery.remove_table(&table, None).await? {
+        return Err(Error::failed(format!("`{table}` was deleted by somebody else meanwhile")));
+    }
+    if found.text("type") == "TABLE" {
+        if let Some(ms) = found.instant_ms() {
+            say(&way_back(&table, ms));
+        }
+        if found.value.get("streamingBuffer").is_some() {
+            say("note: rows that were still in the streaming buffer may not come back\n");
+        }
+    }
+    match args.format {
+        Format::Text => output::print(&format!("{table} deleted: {what}\n")),
+        Format::Json => report(&table, &found, true),
+    }
+}
+
+fn contents(found: &Document) -> String {
+    match found.number("numRows") {
+        Some(rows) => {
+            let bytes = DecimalBytes(found.bytes());
+            format!("{} rows, {bytes}, {}", HumanCount(rows), described(&found.value))
+        }
+        None => format!("a {}, {}", found.text("type"), described(&found.value)),
+    }
+}
+
+fn report(table: &Address, found: &Document, deleted: bool) -> Result<()> {
+    let whole = Address { partition: None, ..table.clone() };
+    output::print(&output::json(&json!({
+        "table": whole.to_string(),
+        "partition": table.partition,
+        "rows": found.number("numRows"),
+        "bytes": found.number("numBytes"),
+        "deleted": deleted,
+        "recover_at_ms": found.instant_ms(),
+    }))?)
+}
+
+/// Asks for the table's name. Without somebody to ask it is an error.
+async fn confirm(table: &Address, what: &str) -> Result<()> {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Err(Error::usage(format!("`{table}` is not deleted: there is nobody to ask"))
+            .hint("`--yes` deletes without asking, `--dry-run` says what would go"));
+    }
+    let name = format!("{}{}", table.table, table.decorator());
+    say(&format!("delete {table}: {what}\ntype `{name}` to delete it: "));
+    let answer = tokio::task::spawn_blocking(|| {
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer).map(|_| answer)
+    });
+    match answer.await {
+        Ok(Ok(answer)) if answer.trim() == name => Ok(()),
+        _ => Err(Error::new(Kind::Failed, format!("`{table}` is not deleted: its name was not typed"))),
+    }
+}

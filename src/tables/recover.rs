@@ -1,0 +1,246 @@
+//! A table as it was, brought back beside what is there now. Nothing is ever deleted here.
+//!
+//! A copy of the past has neither partitioning nor labels of its own: the destination is made first, as the table
+//! was, and the rows are copied into it.
+
+use super::copy::{self, check_location, restore_settings};
+use super::definition::{Definition, layout_difference};
+use super::schema;
+use crate::bigquery::{Address, BigQuery, Document, Write};
+use crate::error::{Error, Kind, Result};
+
+/// What is to come back, from when, as what.
+#[derive(Debug)]
+pub struct Recovery {
+    pub table: Address,
+    /// `None`: the last instant before it was deleted.
+    pub at: Option<When>,
+    pub destination: Address,
+    /// What is said about it besides; it wins over what the table was.
+    pub stated: Definition,
+    /// A table whose definition is taken.
+    pub like: Option<Address>,
+    /// Take what a plain copy gives.
+    pub bare: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum When {
+    /// Milliseconds since 1970.
+    At(u64),
+    /// Milliseconds before now, by the service's clock.
+    Ago(u64),
+}
+
+#[derive(Debug)]
+pub struct Recovered {
+    pub rows: u64,
+    pub at_ms: u64,
+    pub destination: Document,
+    /// Where its definition is from, in words; `None` of a bare copy.
+    pub definition_from: Option<String>,
+    pub remarks: Vec<String>,
+}
+
+/// BigQuery's longest time travel window.
+const WINDOW_MS: u64 = 7 * 86_400_000;
+
+pub async fn recover(bigquery: &BigQuery, recovery: Recovery) -> Result<Recovered> {
+    let Recovery { table, at, destination, stated, like, bare } = recovery;
+    let Some(dataset) = bigquery.dataset(&table).await? else {
+        return Err(Error::usage(format!(
+            "there is no dataset `{}.{}`",
+            table.project.as_deref().unwrap_or(bigquery.project()),
+            table.dataset
+        ))
+        .hint("a deleted dataset is undeleted as a whole, with `UNDROP SCHEMA` in GoogleSQL"));
+    };
+    let bigquery = bigquery.at(dataset.text("location"));
+    let now = bigquery.document(&table).await?;
+    let (at_ms, then) = match at {
+        Some(when) => {
+            let at_ms = match when {
+                When::At(ms) => ms,
+                When::Ago(ms) => served_ms(&dataset)?.saturating_sub(ms),
+            };
+            (at_ms, bigquery.document_then(&table, at_ms).await?)
+        }
+        None if now.is_some() => {
+            return Err(Error::usage(format!("table `{table}` is there")).hint(
+                "say which instant of it is to come back: `--at 1h`, `--at 2026-01-31T12:00:00Z` or `--at MILLISECONDS`",
+            ));
+        }
+        None => last_instant(&bigquery, &table, &dataset).await?,
+    };
+    let mut remarks = Vec::new();
+    let (definition, from) = if bare {
+        (None, None)
+    } else {
+        let (definition, from) =
+            definition(&bigquery, &table, like.as_ref(), then.as_ref(), now.as_ref(), stated, &mut remarks)
+                .await?;
+        definition.check()?;
+        (Some(definition), Some(from))
+    };
+    let made = prepare(&bigquery, &table, &dataset, &destination, definition.as_ref()).await?;
+    let source = Address { at: Some(at_ms.to_string()), ..table.clone() };
+    let (_, copied) = copy::run(&bigquery, &[source], &destination, Write::Empty).await.map_err(|error| {
+        match made {
+            // What was made for the rows is not taken away: this command deletes nothing.
+            true => error.context(format!("`{destination}` was made and is empty")),
+            false => error,
+        }
+    })?;
+    let found = bigquery.document(&destination).await?;
+    let mut found =
+        found.ok_or_else(|| Error::failed(format!("`{destination}` was made and is not there")))?;
+    let rows = copied.or(then.as_ref().map(Document::rows)).unwrap_or(found.rows());
+    let wrong = |why: String| {
+        Error::new(Kind::Mismatch, format!("`{destination}` is there and not what was asked for: {why}"))
+            .hint("nothing was deleted; look at it with `api2bq table show`")
+    };
+    if found.rows() != rows {
+        return Err(wrong(format!("{rows} rows were copied and it has {}", found.rows())));
+    }
+    if let Some(then) = then.filter(|then| then.value.get("numRows").is_some() && then.rows() != rows) {
+        return Err(wrong(format!("the table had {} rows and {rows} came back", then.rows())));
+    }
+    if let Some(definition) = &definition {
+        let wanted = definition.members();
+        let difference = schema::difference(definition.fields(), &found.value["schema"]["fields"]);
+        if let Some(difference) = difference.or_else(|| layout_difference(&wanted, &found.value)) {
+            return Err(wrong(difference));
+        }
+        found = restore_settings(&bigquery, &destination, definition, &found).await?;
+    }
+    Ok(Recovered { rows, at_ms, destination: found, definition_from: from, remarks })
+}
+
+/// What the table was, from the best that is known.
+async fn definition(
+    bigquery: &BigQuery,
+    table: &Address,
+    like: Option<&Address>,
+    then: Option<&Document>,
+    now: Option<&Document>,
+    stated: Definition,
+    remarks: &mut Vec<String>,
+) -> Result<(Definition, String)> {
+    let (mut definition, from) = if let Some(like) = like {
+        let document = bigquery.document(like).await?;
+        let document = document.ok_or_else(|| Error::usage(format!("there is no table `{like}`")))?;
+        (Definition::of(&document.value), format!("`{like}` as it is"))
+    } else if let Some(then) = then {
+        (Definition::of(&then.value), "the table as it was then".to_owned())
+    } else if !stated.fields().is_null() {
+        (Definition::default(), "what was typed".to_owned())
+    } else if let Some(now) = now {
+        remarks.push(format!("what `{table}` was then is not known; its definition of now is taken"));
+        (Definition::of(&now.value), format!("`{table}` as it is now"))
+    } else {
+        return Err(Error::usage(format!("BigQuery does not say any more how `{table}` was defined")).hint(
+            "say it: `--from-pipeline flows`, `--like TABLE`, or `--schema …` with `--partition-by` and what else \
+             `table create` takes; `--bare` brings the rows back without partitioning, filter and labels",
+        ));
+    };
+    if let Some(expired) = definition.remove("expirationTime") {
+        let at = expired.as_str().unwrap_or_default().to_owned();
+        remarks.push(format!(
+            "the table was to expire at {at} ms; the recovered one is not, unless --expires-in says so"
+        ));
+    }
+    definition.overlay(stated);
+    Ok((definition, from))
+}
+
+/// Makes the destination, or sees that the one there is empty and fits. True when it was made.
+async fn prepare(
+    bigquery: &BigQuery,
+    table: &Address,
+    dataset: &Document,
+    destination: &Address,
+    definition: Option<&Definition>,
+) -> Result<bool> {
+    if let Some(there) = bigquery.document(destination).await? {
+        if there.rows() > 0 || there.value.get("streamingBuffer").is_some() {
+            return Err(Error::usage(format!(
+                "table `{destination}` is there and has {} rows",
+                there.rows()
+            ))
+            .hint("name a table that is not there: `--to`; nothing is ever replaced"));
+        }
+        check_location(table, dataset, destination, &there)?;
+        if let Some(definition) = definition {
+            let wanted = definition.members();
+            let difference = schema::difference(definition.fields(), &there.value["schema"]["fields"]);
+            if let Some(difference) = difference.or_else(|| layout_difference(&wanted, &there.value)) {
+                return Err(Error::usage(format!(
+                    "table `{destination}` is there and does not fit: {difference}"
+                ))
+                .hint("`here` is what is to come back; name a table that is not there"));
+            }
+        }
+        return Ok(false);
+    }
+    let Some(definition) = definition else { return Ok(false) };
+    match bigquery.create_table(destination, &definition.document(bigquery.project(), destination)).await? {
+        Some(made) => {
+            check_location(table, dataset, destination, &made)?;
+            Ok(true)
+        }
+        None => Err(Error::usage(format!("table `{destination}` came into being meanwhile"))),
+    }
+}
+
+/// The last millisecond in which a deleted table was there: from now back in growing steps until it is, then
+/// between. By the service's clock alone.
+async fn last_instant(
+    bigquery: &BigQuery,
+    table: &Address,
+    dataset: &Document,
+) -> Result<(u64, Option<Document>)> {
+    let now_ms = served_ms(dataset)?;
+    // The clock's second has begun, and may not be over.
+    let mut dead_ms = now_ms.saturating_add(1000);
+    let oldest_ms = now_ms.saturating_sub(WINDOW_MS);
+    let mut step_ms = 1000;
+    let (mut alive_ms, mut document) = loop {
+        let at_ms = now_ms.saturating_sub(step_ms - 1000).max(oldest_ms);
+        if let Some(document) = bigquery.document_then(table, at_ms).await? {
+            break (at_ms, document);
+        }
+        if at_ms == oldest_ms {
+            return Err(Error::usage(format!("BigQuery does not say when `{table}` was last there")).hint(
+                "give the instant: `--at MILLISECONDS`, as `api2bq table delete` printed it, or a time before the \
+                 deletion, which Cloud Logging's audit log has; is the name right, and less than 7 days gone?",
+            ));
+        }
+        dead_ms = at_ms;
+        step_ms *= 2;
+    };
+    while dead_ms - alive_ms > 1 {
+        let middle_ms = alive_ms + (dead_ms - alive_ms) / 2;
+        match bigquery.document_then(table, middle_ms).await? {
+            Some(then) => (alive_ms, document) = (middle_ms, then),
+            None => dead_ms = middle_ms,
+        }
+    }
+    Ok((alive_ms, Some(document)))
+}
+
+fn served_ms(dataset: &Document) -> Result<u64> {
+    dataset.served_ms.ok_or_else(|| {
+        Error::failed("BigQuery's answer has no date, and this machine's clock is not taken for it")
+            .hint("give the instant in milliseconds: `--at`")
+    })
+}
+
+/// `1h` before now, or a time as [`super::parse_time`] takes it.
+pub fn parse_when(text: &str) -> Result<When> {
+    match super::parse_duration(text) {
+        Ok(ms) => Ok(When::Ago(ms)),
+        Err(_) => super::parse_time(text).map(When::At).map_err(|error| {
+            error.hint("write `1h` (ago), `2026-01-31T12:00:00Z` or milliseconds since 1970")
+        }),
+    }
+}

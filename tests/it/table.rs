@@ -1,0 +1,289 @@
+//! `api2bq table`: every subcommand as its users see it, its refusals, and races that are lost.
+
+use std::process::Stdio;
+use std::sync::OnceLock;
+
+use regex::Regex;
+use serde_json::{Value, json};
+
+use crate::context::{Ended, Running, TestContext};
+use crate::embedded::rest;
+use crate::proxy::{Act, Proxy};
+
+/// What was typed and what came of it, one command after the other.
+struct Session {
+    context: TestContext,
+    emulator: Running,
+    transcript: String,
+}
+
+impl Session {
+    fn new() -> Self {
+        let context = TestContext::new();
+        let emulator = context.emulator();
+        Session { context, emulator, transcript: String::new() }
+    }
+
+    /// Three days of flows in `LANL.flows_staging`.
+    fn with_flows() -> Self {
+        let session = Session::new();
+        let source = session.context.source(&["--rows", "300", "--days", "3", "--seed", "7"]);
+        session.context.backfill(Some(&session.emulator), &source.flows(), 3, &[]).success();
+        session
+    }
+
+    fn at(&self, url: &str, arguments: &[&str]) -> Ended {
+        let mut command = self.context.command([&["table"], arguments].concat());
+        command.env("BIGQUERY_EMULATOR_HOST", url).stdin(Stdio::null()).output().expect("it runs").into()
+    }
+
+    /// Runs it and writes it down.
+    fn run(&mut self, arguments: &[&str]) -> Ended {
+        let url = self.emulator.url.clone();
+        self.run_at(&url, arguments)
+    }
+
+    fn run_at(&mut self, url: &str, arguments: &[&str]) -> Ended {
+        let ended = self.at(url, arguments);
+        let typed: Vec<String> = arguments
+            .iter()
+            .map(|a| if a.contains([' ', '$']) || a.is_empty() { format!("'{a}'") } else { (*a).to_owned() })
+            .collect();
+        self.transcript += &format!("$ api2bq table {}\n{}", typed.join(" "), ended.stdout);
+        for line in ended.stderr.lines() {
+            self.transcript += &format!("! {line}\n");
+        }
+        self.transcript += &format!("= {}\n\n", ended.code);
+        ended
+    }
+
+    fn json(&mut self, arguments: &[&str]) -> Value {
+        let ended = self.at(&self.emulator.url, &[arguments, &["--format", "json"]].concat()).success();
+        serde_json::from_str(&ended.stdout).expect("JSON")
+    }
+
+    /// `PATCH`es the table behind the program's back.
+    fn somebody_else_changes(url: &str, table: &str, patch: Value) {
+        let (url, path) = (url.to_owned(), format!("datasets/d/tables/{table}"));
+        // Not on the thread of a proxy, which has a runtime of its own.
+        let changed = std::thread::spawn(move || rest(&url, "PATCH", &path, Some(patch)).0);
+        assert_eq!(changed.join().expect("no panic"), 200);
+    }
+
+    /// The transcript without what differs from run to run.
+    fn shown(&self) -> String {
+        static VOLATILE: OnceLock<Vec<(Regex, &str)>> = OnceLock::new();
+        let volatile = VOLATILE.get_or_init(|| {
+            let rules = [
+                (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "[time]"),
+                (r"\b1[78]\d{11}\b", "[ms]"),
+                (r"etag( +)\S+", "etag$1[etag]"),
+                (r"api2bq_copy_[0-9a-f]{32}", "[job]"),
+                (r"[0-9.,]+ k?B \([0-9,]+ bytes\)", "[size]"),
+                (r"rows, [0-9.]+ k?B", "rows, [size]"),
+            ];
+            rules.map(|(rule, shown)| (Regex::new(rule).expect("a rule"), shown)).to_vec()
+        });
+        volatile
+            .iter()
+            .fold(self.transcript.clone(), |text, (rule, shown)| rule.replace_all(&text, *shown).into_owned())
+    }
+}
+
+#[test]
+fn tables_are_created_as_defined_shown_and_listed() {
+    let mut session = Session::new();
+    let columns = "id:INT64:REQUIRED,at:TIMESTAMP,price:NUMERIC(10,2),tags:STRING:REPEATED";
+    let layout = ["--partition-by", "day:at", "--cluster-by", "id", "--require-partition-filter"];
+    let create = [&["create", "d.events", "--schema", columns][..], &layout].concat();
+    session.run(&create);
+    let all = [
+        "--partition-expires-in",
+        "30d",
+        "--expires-in",
+        "5d",
+        "--description",
+        "what happened",
+        "--label",
+        "team=net",
+    ];
+    session.run(&[&create[..], &all, &["--create-dataset", "--location", "EU"]].concat());
+    session.run(&create);
+    session.run(&[&create[..], &["--if-not-exists"]].concat());
+    session.run(&["create", "d.events", "--schema", columns, "--partition-by", "day", "--if-not-exists"]);
+    session.run(&["create", "d.events", "--schema", "id:INT64", "--if-not-exists"]);
+    session.run(&[&create[..], &["--if-not-exists", "--label", "team=other"]].concat());
+    session.run(&["create", "d.other", "--schema", "id:INT64", "--create-dataset", "--location", "US"]);
+    session.run(&["show", "d.events"]);
+    session.run(&["show", "d.nothing"]);
+
+    let fields = json!([
+        { "name": "id", "type": "INTEGER" },
+        { "name": "where", "type": "RECORD", "fields": [
+            { "name": "street", "type": "STRING", "maxLength": "20", "description": "with number" },
+            { "name": "flats", "type": "RECORD", "mode": "REPEATED", "fields": [{ "name": "floor", "type": "INT64" }] },
+        ] },
+    ]);
+    let file = session.context.write("schema.json", fields.to_string());
+    let file = file.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+    session.run(&["create", "d.Straße 9", "--schema-file", &file]);
+    session.run(&["show", "api2gbq:d.Straße 9"]);
+    session.run(&["create", "d.staging", "--from-pipeline", "flows"]);
+    session.run(&["list", "d"]);
+    session.run(&["list", "api2gbq.d", "--rows"]);
+    session.run(&["list", "nowhere"]);
+
+    session.run(&["create", "d.x"]);
+    session.run(&["create", "d.x", "--schema", "id:INT64,ID:STRING"]);
+    session.run(&["create", "d.x", "--schema", "_PARTITIONTIME:TIMESTAMP"]);
+    session.run(&["create", "d.x", "--schema", "id:INT64", "--partition-by", "day:id"]);
+    session.run(&["create", "d.x", "--schema", "id:INT64", "--require-partition-filter"]);
+    session.run(&["create", "d.x", "--schema", "id:INT64", "--label", "Team=net"]);
+    session.run(&["create", "d.x$20240101", "--schema", "id:INT64"]);
+    session.run(&["create", "d.x", "--schema", "id:INT64", "--expires-in", "soon"]);
+    session.run(&["create", "d.x", "--schema-file", "nowhere.json"]);
+    insta::assert_snapshot!(session.shown());
+
+    let shown = session.json(&["show", "d.events"]);
+    assert_eq!(shown["table"]["timePartitioning"]["expirationMs"], "2592000000");
+    assert_eq!(shown["table"]["schema"]["fields"][2]["precision"], "10");
+    let ms =
+        |member: &str| shown["table"][member].as_str().and_then(|ms| ms.parse::<u64>().ok()).expect(member);
+    let lives = ms("expirationTime") - ms("creationTime");
+    assert!((431_998_000..=432_001_000).contains(&lives), "five days, by the server's clock: {lives}");
+    let lines = session.at(&session.emulator.url, &["list", "d", "--format", "json"]).success().stdout;
+    let names: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(names.len(), 3);
+    assert_eq!(names[0]["tableReference"]["tableId"], "Straße 9");
+}
+
+#[test]
+fn settings_change_under_the_etag_and_a_lost_race_is_told() {
+    let mut session = Session::new();
+    let create =
+        ["create", "d.t", "--schema", "id:INT64", "--create-dataset", "--label", "a=1", "--label", "b=2"];
+    session.at(&session.emulator.url, &create).success();
+    session.run(&["update", "d.t", "--description", "flows", "--label", "c=3", "--remove-label", "a"]);
+    session.run(&["update", "d.t", "--description", "flows", "--label", "c=3", "--remove-label", "a"]);
+    let labels = session.json(&["show", "d.t"])["table"]["labels"].clone();
+    assert_eq!(labels, json!({ "b": "2", "c": "3" }));
+    session.run(&["update", "d.t", "--expires-at", "2100-01-01"]);
+    session.run(&["update", "d.t", "--never", "--description", ""]);
+    session.run(&["update", "d.t", "--require-partition-filter", "true"]);
+    session.run(&["update", "d.t"]);
+    session.run(&["update", "d.t", "--label", "a=1", "--remove-label", "a"]);
+    session.run(&["update", "d.nothing", "--never"]);
+    session.run(&["update", "d.t", "--label", "c=4", "--etag", "of-yesterday"]);
+
+    // Somebody else comes between the reading and the writing.
+    let upstream = session.emulator.url.clone();
+    let racing = Proxy::start(&session.emulator.url, move |_, request| {
+        if request.starts_with("PATCH") {
+            Session::somebody_else_changes(&upstream, "t", json!({ "description": "theirs" }));
+        }
+        Act::Pass
+    });
+    session.run_at(&racing.url, &["update", "d.t", "--description", "ours"]);
+    assert_eq!(session.json(&["show", "d.t"])["table"]["description"], "theirs");
+
+    // The answer to the change is lost: it was made, and is not taken for a lost race.
+    let losing = Proxy::start(&session.emulator.url, {
+        let lost = std::sync::atomic::AtomicBool::new(false);
+        move |_, request| match request.starts_with("PATCH")
+            && !lost.swap(true, std::sync::atomic::Ordering::SeqCst)
+        {
+            true => Act::LoseAnswer,
+            false => Act::Pass,
+        }
+    });
+    let ended = session.at(&losing.url, &["update", "d.t", "--description", "ours"]).success();
+    assert_eq!(ended.stdout, "api2gbq.d.t changed: description \"ours\"\n");
+    assert_eq!(losing.seen().iter().filter(|seen| seen.starts_with("PATCH")).count(), 2);
+    insta::assert_snapshot!(session.shown());
+}
+
+#[test]
+fn nothing_is_deleted_without_being_asked_and_the_way_back_is_printed() {
+    let mut session = Session::with_flows();
+    session.run(&["show", "LANL.flows_staging$20110102"]);
+    session.run(&["delete", "LANL.flows_staging"]);
+    session.run(&["delete", "LANL.flows_staging", "--dry-run"]);
+    session.run(&["delete", "LANL.nothing", "--yes"]);
+    session.run(&["delete", "LANL.flows_staging@1700000000000", "--yes"]);
+    let before = session.json(&["show", "LANL.flows_staging"])["table"].clone();
+    session.run(&["delete", "LANL.flows_staging$20110102", "--yes"]);
+    session.run(&["show", "LANL.flows_staging$20110102"]);
+    let now = session.json(&["show", "LANL.flows_staging"])["table"].clone();
+    assert!(now["numRows"].as_str() < before["numRows"].as_str(), "{now}");
+
+    // An answer that is lost does not make it fail.
+    let losing = Proxy::start(&session.emulator.url, {
+        let lost = std::sync::atomic::AtomicBool::new(false);
+        move |_, request| match request.starts_with("DELETE")
+            && !lost.swap(true, std::sync::atomic::Ordering::SeqCst)
+        {
+            true => Act::LoseAnswer,
+            false => Act::Pass,
+        }
+    });
+    let report =
+        session.at(&losing.url, &["delete", "LANL.flows_staging", "--yes", "--format", "json"]).success();
+    let report: Value = serde_json::from_str(&report.stdout).expect("JSON");
+    assert_eq!((&report["deleted"], &report["partition"]), (&json!(true), &Value::Null));
+    let modified: u64 = now["lastModifiedTime"].as_str().and_then(|ms| ms.parse().ok()).expect("a time");
+    assert!(report["recover_at_ms"].as_u64().is_some_and(|ms| ms >= modified), "{report}");
+    session.run(&["show", "LANL.flows_staging"]);
+    insta::assert_snapshot!(session.shown());
+}
+
+#[test]
+fn on_a_terminal_the_name_must_be_typed() {
+    let session = Session::new();
+    for (typed, code) in [("yes", 1), ("t", 0)] {
+        session
+            .at(
+                &session.emulator.url,
+                &["create", "d.t", "--schema", "id:INT64", "--create-dataset", "--if-not-exists"],
+            )
+            .success();
+        // Python's pty gives the program a terminal, and types.
+        let script = "import os, pty, sys\n\
+            typed = [sys.argv[1].encode() + b'\\n']\n\
+            def read(fd):\n    data = os.read(fd, 1024)\n    return data\n\
+            def feed(fd):\n    return typed.pop() if typed else b''\n\
+            code = pty.spawn(sys.argv[2:], read, lambda fd: feed(fd))\n\
+            sys.exit(os.waitstatus_to_exitcode(code))\n";
+        let program = env!("CARGO_BIN_EXE_api2bq");
+        let mut command = std::process::Command::new("python3");
+        command
+            .args(["-c", script, typed, program, "table", "delete", "d.t"])
+            .env("BIGQUERY_EMULATOR_HOST", &session.emulator.url);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("Python starts");
+        use std::io::Write as _;
+        child.stdin.take().expect("piped").write_all(b"go\n").expect("written");
+        let ended: Ended = child.wait_with_output().expect("it ends").into();
+        assert_eq!(ended.code, code, "{ended:?}");
+        assert!(ended.stdout.contains("type `t` to delete it"), "{ended:?}");
+        assert_eq!(ended.stdout.contains("its name was not typed"), code == 1, "{ended:?}");
+    }
+}
+
+#[test]
+fn a_refusal_names_the_permission_that_is_missing() {
+    let error = json!({ "error": { "code": 403, "message": "Access Denied: no", "errors": [{ "reason": "accessDenied", "message": "no" }] } });
+    let body = error.to_string();
+    let answer = format!(
+        "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let denying = Proxy::alone(move |_, _| Act::Instead(answer.clone().into_bytes()));
+    let mut session = Session::new();
+    let grant = ["--role", "roles/bigquery.dataViewer", "--member", "user:a@b.c"];
+    session.run_at(&denying.url, &["show", "d.t"]);
+    session.run_at(&denying.url, &["list", "d"]);
+    session.run_at(&denying.url, &["create", "d.t", "--schema", "id:INT64"]);
+    session.run_at(&denying.url, &["create", "d.t", "--schema", "id:INT64", "--create-dataset"]);
+    session.run_at(&denying.url, &["delete", "d.t", "--yes"]);
+    session.run_at(&denying.url, &[&["iam", "add", "d.t"][..], &grant].concat());
+    insta::assert_snapshot!(session.shown());
+}
