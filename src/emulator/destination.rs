@@ -30,6 +30,8 @@ pub(super) struct Destination {
     require_filter: bool,
     clustering: Option<Value>,
     expiration_ms: Option<i64>,
+    /// More of a new table's document.
+    rest: Map<String, Value>,
 }
 
 /// What the rows must look like to be written, and where their files go.
@@ -38,6 +40,9 @@ pub(super) struct Target {
     pub fields: Vec<Field>,
     pub rule: Rule,
     pub dir: PathBuf,
+    pub partitioning: Option<Partitioning>,
+    /// Whether one partition was named.
+    pub decorated: bool,
 }
 
 impl Destination {
@@ -88,6 +93,7 @@ impl Destination {
             require_filter,
             clustering: configuration.get("clustering").filter(|c| !c.is_null()).cloned(),
             expiration_ms: None,
+            rest: Map::new(),
         })
     }
 
@@ -101,7 +107,19 @@ impl Destination {
             require_filter: false,
             clustering: None,
             expiration_ms: definition.expiration_ms,
+            rest: Map::new(),
         }
+    }
+
+    /// With what a new table takes over from another one.
+    pub(super) fn like(
+        self,
+        partitioning: Option<Partitioning>,
+        require_filter: bool,
+        rest: Map<String, Value>,
+        expiration_ms: Option<i64>,
+    ) -> Self {
+        Destination { partitioning, require_filter, rest, expiration_ms, ..self }
     }
 
     /// Fixes what will be written, from the table as it is now and the schema of the rows to come.
@@ -121,7 +139,8 @@ impl Destination {
             Err(failure) => return Err(failure),
         };
         let rule = self.rule(&definition)?;
-        Ok(Target { fields: definition.fields, rule, dir })
+        let decorated = self.address.partition.is_some();
+        Ok(Target { fields: definition.fields, rule, dir, partitioning: definition.partitioning, decorated })
     }
 
     /// Replaces, appends or creates, in one step.
@@ -152,7 +171,7 @@ impl Destination {
                 let definition = self.after_write(&version.definition, &target.fields, false)?;
                 let same = definition.fields.len() == target.fields.len()
                     && definition.fields.iter().zip(&target.fields).all(|(a, b)| same_shape(a, b));
-                if !same {
+                if !same || definition.partitioning != target.partitioning {
                     let name = self.address.name.legacy();
                     return Err(Failure::invalid(format!("Schema of table {name} changed during the job")));
                 }
@@ -255,6 +274,7 @@ impl Destination {
         definition.partitioning = self.new_partitioning();
         definition.require_filter = self.require_filter;
         definition.expiration_ms = self.expiration_ms;
+        definition.rest = self.rest.clone();
         if let Some(clustering) = &self.clustering {
             definition.rest.insert("clustering".into(), clustering.clone());
         }

@@ -271,10 +271,9 @@ impl Folder {
     ) -> Outcome<Arc<Version>> {
         let _past = lock(&self.past);
         let now = now_ms();
-        let wanted = match time {
-            SnapshotTime::At(ms) => ms,
-            SnapshotTime::Ago(ms) => now.saturating_sub(ms),
-            SnapshotTime::Oldest => self.oldest(current.as_deref(), now)?,
+        let wanted = match time.milliseconds() {
+            Some(ms) => ms,
+            None => self.oldest(current.as_deref(), now)?,
         };
         let too_early = |bound: i64| {
             Failure::invalid(format!(

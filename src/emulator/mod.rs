@@ -13,6 +13,7 @@
 //! against the other can fail.
 
 mod catalog;
+mod copy;
 mod destination;
 mod disk;
 mod encode;

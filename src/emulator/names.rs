@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::failure::{Failure, Outcome};
 use super::partitions::Partition;
+use super::wire::now_ms;
 
 /// By Unicode category, as the documentation of tables says: L, M, N, Pc, Pd or Zs.
 static TABLE_CHARACTER: LazyLock<Regex> =
@@ -116,6 +117,15 @@ pub(super) enum SnapshotTime {
 }
 
 impl SnapshotTime {
+    /// Since 1970, when that is told.
+    pub(super) fn milliseconds(self) -> Option<i64> {
+        match self {
+            SnapshotTime::At(ms) => Some(ms),
+            SnapshotTime::Ago(ms) => Some(now_ms().saturating_sub(ms)),
+            SnapshotTime::Oldest => None,
+        }
+    }
+
     fn from_decorator(decorator: &str) -> Outcome<Self> {
         let invalid = || Failure::invalid(format!("Invalid snapshot decorator \"@{decorator}\""));
         let ms: i64 = decorator.parse().map_err(|_| invalid())?;

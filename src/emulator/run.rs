@@ -34,10 +34,8 @@ pub(super) async fn insert(
     let configuration = object(body, "configuration").ok_or_else(|| missing("configuration"))?;
     let (id, location) = parse_reference(object(body, "jobReference"))?;
     let dry_run = configuration.get("dryRun").and_then(Value::as_bool).unwrap_or(false);
-    for kind in ["copy", "extract"] {
-        if configuration.get(kind).is_some_and(|v| !v.is_null()) {
-            return Err(Failure::not_implemented(format!("{kind} jobs")));
-        }
+    if configuration.get("extract").is_some_and(|v| !v.is_null()) {
+        return Err(Failure::not_implemented("extract jobs"));
     }
     let mut document = JobDocument {
         project: project.clone(),

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use super::disk;
 use super::history::Folder;
 use super::versions::{Part, TableDocument, Version, lock, not_found};
-use super::wire::{Outcome, now_ms};
+use super::wire::{Failure, Outcome, now_ms};
 
 const DOCUMENT: &str = "table.json";
 
@@ -58,6 +58,14 @@ impl Table {
         }
         let mut after = Version::clone(&before);
         let answer = change(&mut after)?;
+        if before.definition.kind() == "SNAPSHOT"
+            && !before.parts.iter().map(Part::file_ptr).eq(after.parts.iter().map(Part::file_ptr))
+        {
+            let name = before.definition.name.legacy();
+            return Err(Failure::invalid(format!(
+                "{name} is not allowed for this operation because it is currently a SNAPSHOT."
+            )));
+        }
         after.definition.number += 1;
         after.definition.modified_ms = now_ms().max(before.definition.modified_ms);
         self.folder.remember(&before, &after)?;

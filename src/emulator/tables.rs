@@ -320,7 +320,7 @@ fn resource(version: &Version, address: &Address, location: &str) -> Value {
         "numTotalLogicalBytes": bytes.to_string(),
         "creationTime": definition.created_ms.to_string(),
         "lastModifiedTime": modified_ms.to_string(),
-        "type": "TABLE",
+        "type": definition.kind(),
         "location": location,
     });
     if let Some(partitioning) = &definition.partitioning {

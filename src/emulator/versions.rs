@@ -68,6 +68,11 @@ impl Definition {
         self.fields.iter().find(|f| f.name.to_lowercase() == name)
     }
 
+    /// `type`, as the table's document shows it.
+    pub(super) fn kind(&self) -> &'static str {
+        if self.rest.contains_key("snapshotDefinition") { "SNAPSHOT" } else { "TABLE" }
+    }
+
     pub(super) fn check_partitioning(&self) -> Outcome<()> {
         let Some(name) = self.partitioning.as_ref().and_then(|p| p.field.as_ref()) else { return Ok(()) };
         let Some(field) = self.partition_field() else {
