@@ -4,16 +4,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use super::output;
-use crate::emulator::{self, Fault, Faults, Options};
+use crate::emulator::{self, Fault, Faults, Options, StorageOptions};
 use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
+use crate::serve::Server;
 
 /// Serve BigQuery's REST API from a local folder
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Covered: datasets, tables, load jobs (Parquet from file:// and gs://), query jobs, jobs.query,
-tabledata.list, ingestion-time day partitions, `$YYYYMMDD` decorators, required partition filters,
-and the part of Cloud Storage's XML API that staging needs.
+tabledata.list, ingestion-time day partitions, `$YYYYMMDD` decorators, required partition filters.
+Cloud Storage is served beside it: a bucket is a folder, an object a file in it, and gs:// in a job
+means these buckets (or, where the server is started with STORAGE_EMULATOR_HOST, those there).
 Anything else is refused with an error, never run with another meaning.
 
 Faults, each for the next N calls or jobs, then over. `@TEXT` behind one keeps it to calls whose
@@ -32,6 +34,7 @@ Faults, each for the next N calls or jobs, then over. `@TEXT` behind one keeps i
 Examples:
   api2bq emulator --port 9050 --data-dir ./wh
   BIGQUERY_EMULATOR_HOST=http://127.0.0.1:9050 api2bq promote flows
+  api2bq emulator --port 9050 --gcs-port 4443 --gcs-dir ./buckets --data-dir ./wh
   api2bq emulator --fault drop-after-insert=1 --fault 503=3@jobs
   STORAGE_EMULATOR_HOST=http://127.0.0.1:9050 api2bq backfill flows --from 1 --to 1 --set stage.url=gs://bucket/x")]
 pub(super) struct Args {
@@ -44,6 +47,12 @@ pub(super) struct Args {
     /// Where tables are kept
     #[arg(long, default_value = "api2bq-data/warehouse", value_name = "FOLDER")]
     data_dir: PathBuf,
+    /// Port for Cloud Storage alone; without it both services share the one port
+    #[arg(long, value_name = "PORT")]
+    gcs_port: Option<u16>,
+    /// Where buckets are kept, each a folder with objects as files [default: `buckets` in the data folder]
+    #[arg(long, value_name = "FOLDER")]
+    gcs_dir: Option<PathBuf>,
     /// Memory of all queries together, in MiB; more spills to disk
     #[arg(long, default_value_t = 512, value_name = "MIB", value_parser = clap::value_parser!(u32).range(16..))]
     memory_mib: u32,
@@ -62,8 +71,22 @@ pub(super) async fn run(args: Args) -> Result<()> {
     for fault in args.faults {
         faults.arm(fault);
     }
-    let server = emulator::start(Options { listen, data_dir: args.data_dir, engine, faults }).await?;
-    output::print(&format!("serving BigQuery on {0}\nexport BIGQUERY_EMULATOR_HOST={0}\n", server.url()))?;
-    server.wait().await;
+    let storage = StorageOptions {
+        listen: args.gcs_port.map(|port| SocketAddr::new(args.host, port)),
+        dir: args.gcs_dir,
+    };
+    let options = Options { listen, data_dir: args.data_dir, engine, faults };
+    let servers = emulator::start_with_storage(options, storage).await?;
+    let (bigquery, storage) = (servers.bigquery.url(), servers.storage.as_ref().map(Server::url));
+    let mut text = format!("serving BigQuery on {bigquery}\n");
+    if let Some(storage) = &storage {
+        text += &format!("serving Cloud Storage on {storage}\n");
+    }
+    text += &format!("export BIGQUERY_EMULATOR_HOST={bigquery}\n");
+    if let Some(storage) = &storage {
+        text += &format!("export STORAGE_EMULATOR_HOST={storage}\n");
+    }
+    output::print(&text)?;
+    servers.bigquery.wait().await;
     Err(Error::failed("the server stopped"))
 }

@@ -7,7 +7,7 @@
 //!
 //! What goes wrong on a bad day it does on purpose, when `--fault` says so at the start (see `faults`).
 //!
-//! On the same port, the part of Cloud Storage's XML API that object_store speaks (see `storage`).
+//! Beside it, on the same port or one of its own, Cloud Storage over a folder (see `storage`).
 //!
 //! It reads BigQuery's documents and shares no code with this crate's client, so that a test that runs one
 //! against the other can fail.
@@ -26,7 +26,6 @@ mod inline;
 mod jobs;
 mod load;
 mod names;
-mod objects;
 mod partitions;
 mod query;
 mod routes;
@@ -44,7 +43,7 @@ mod tests;
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -70,18 +69,47 @@ pub struct Options {
     pub faults: Faults,
 }
 
+/// Where Cloud Storage is served and kept.
+#[derive(Debug, Default)]
+pub struct StorageOptions {
+    /// None: only where BigQuery is, told apart by the path.
+    pub listen: Option<SocketAddr>,
+    /// Holds a folder for each bucket; None: the folder `buckets` of the data folder.
+    pub dir: Option<PathBuf>,
+}
+
+/// What is being served.
+#[derive(Debug)]
+pub struct Servers {
+    pub bigquery: Server,
+    /// When it has an address of its own.
+    pub storage: Option<Server>,
+}
+
 /// Starts the server. What an earlier process left half done is settled first.
 pub async fn start(options: Options) -> Result<Server> {
+    Ok(start_with_storage(options, StorageOptions::default()).await?.bigquery)
+}
+
+/// As `start`, with Cloud Storage at a place of its own.
+pub async fn start_with_storage(options: Options, storage: StorageOptions) -> Result<Servers> {
     let Options { listen, data_dir, engine, faults } = options;
     let shown = data_dir.display().to_string();
-    let opened = tokio::task::spawn_blocking(move || Emulator::open(data_dir, engine, faults)).await;
+    let buckets_dir = storage.dir.unwrap_or_else(|| data_dir.join("buckets"));
+    let opened =
+        tokio::task::spawn_blocking(move || Emulator::open(data_dir, &buckets_dir, engine, faults)).await;
     let emulator = match opened {
         Ok(opened) => opened.map_err(|e| e.context("embedded BigQuery"))?,
         Err(error) => return Err(Error::failed(format!("cannot open `{shown}`")).caused_by(error)),
     };
     let emulator = Arc::new(emulator);
     tokio::spawn(sweep_regularly(Arc::downgrade(&emulator.catalog)));
-    Server::start(listen, routes::router(emulator)).await
+    let bigquery = Server::start(listen, routes::router(Arc::clone(&emulator))).await?;
+    let storage = match storage.listen {
+        Some(listen) => Some(Server::start(listen, routes::storage_router(emulator)).await?),
+        None => None,
+    };
+    Ok(Servers { bigquery, storage })
 }
 
 /// Until the server is gone.
@@ -102,42 +130,52 @@ async fn sweep_regularly(catalog: Weak<catalog::Catalog>) {
 struct Emulator {
     catalog: Arc<catalog::Catalog>,
     jobs: jobs::Jobs,
-    objects: Arc<objects::Objects>,
+    storage: Arc<storage::Storage>,
     engine: Engine,
     faults: Faults,
     /// Two files at a time decode and copy; the rest wait as PENDING.
     load_slots: Semaphore,
     query_slots: Semaphore,
     /// Locked as long as the process lives.
-    _lock: File,
+    _locks: [File; 2],
 }
 
 impl Emulator {
-    fn open(data_dir: PathBuf, engine: Engine, faults: Faults) -> Result<Emulator> {
+    fn open(data_dir: PathBuf, buckets_dir: &Path, engine: Engine, faults: Faults) -> Result<Emulator> {
+        let locks = [lock_dir(&data_dir, "lock")?, lock_dir(buckets_dir, ".lock")?];
         let shown = data_dir.display();
         let failed = |e: std::io::Error| Error::failed(format!("cannot open `{shown}`")).caused_by(e);
-        std::fs::create_dir_all(&data_dir).map_err(failed)?;
-        let lock = File::create(data_dir.join("lock")).map_err(failed)?;
-        // A server that was just stopped in this process may still be finishing a request.
-        let mut patience = 20;
-        loop {
-            match lock.try_lock() {
-                Ok(()) => break,
-                Err(std::fs::TryLockError::WouldBlock) if patience > 0 => {
-                    patience -= 1;
-                    std::thread::sleep(std::time::Duration::from_millis(100));
-                }
-                Err(std::fs::TryLockError::WouldBlock) => {
-                    return Err(Error::usage(format!("`{shown}` is in use by another process"))
-                        .hint("stop that one or choose another data folder"));
-                }
-                Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
-            }
-        }
         let catalog = Arc::new(catalog::Catalog::open(&data_dir).map_err(failed)?);
         let jobs = jobs::Jobs::open(&data_dir, &catalog).map_err(failed)?;
-        let objects = Arc::new(objects::Objects::open(&data_dir).map_err(failed)?);
+        let shown = buckets_dir.display();
+        let failed = |e: std::io::Error| Error::failed(format!("cannot open `{shown}`")).caused_by(e);
+        let objects = Arc::new(storage::Objects::open(buckets_dir).map_err(failed)?);
+        let storage = Arc::new(storage::Storage::new(objects));
         let (load_slots, query_slots) = (Semaphore::new(2), Semaphore::new(4));
-        Ok(Emulator { catalog, jobs, objects, engine, faults, load_slots, query_slots, _lock: lock })
+        Ok(Emulator { catalog, jobs, storage, engine, faults, load_slots, query_slots, _locks: locks })
+    }
+}
+
+/// Makes the folder and claims it for this process, as long as the file is open.
+fn lock_dir(dir: &Path, name: &str) -> Result<File> {
+    let shown = dir.display();
+    let failed = |e: std::io::Error| Error::failed(format!("cannot open `{shown}`")).caused_by(e);
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    let lock = File::create(dir.join(name)).map_err(failed)?;
+    // A server that was just stopped in this process may still be finishing a request.
+    let mut patience = 20;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(std::fs::TryLockError::WouldBlock) if patience > 0 => {
+                patience -= 1;
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(Error::usage(format!("`{shown}` is in use by another process"))
+                    .hint("stop that one or choose another data folder"));
+            }
+            Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
+        }
     }
 }

@@ -22,20 +22,34 @@ pub(super) fn router(emulator: Arc<Emulator>) -> Router {
     Router::new().fallback(handle).with_state(emulator)
 }
 
+/// Cloud Storage alone.
+pub(super) fn storage_router(emulator: Arc<Emulator>) -> Router {
+    Router::new().fallback(handle_storage).with_state(emulator)
+}
+
 /// A request that has come is done to its end: a client that hangs up on its insert must not leave
 /// a job behind that nobody runs.
 async fn handle(State(emulator): State<Arc<Emulator>>, request: Request) -> Response {
-    let served = tokio::spawn(respond(emulator, request)).await;
+    let is_storage = storage::is_storage_path(request.uri().path());
+    to_the_end(emulator, request, is_storage).await
+}
+
+async fn handle_storage(State(emulator): State<Arc<Emulator>>, request: Request) -> Response {
+    to_the_end(emulator, request, true).await
+}
+
+async fn to_the_end(emulator: Arc<Emulator>, request: Request, is_storage: bool) -> Response {
+    let served = tokio::spawn(respond(emulator, request, is_storage)).await;
     served.unwrap_or_else(|e| wire::response(Err(Failure::backend(format!("a request died: {e}")))))
 }
 
-async fn respond(emulator: Arc<Emulator>, request: Request) -> Response {
-    let is_object = storage::is_object_path(request.uri().path());
-    let Some(bad) = emulator.faults.on_call(request.method(), request.uri().path(), is_object) else {
-        return serve(&emulator, request, is_object).await;
+async fn respond(emulator: Arc<Emulator>, request: Request, is_storage: bool) -> Response {
+    let path = request.uri().path().to_owned();
+    let Some(bad) = emulator.faults.on_call(request.method(), &path, is_storage) else {
+        return serve(&emulator, request, is_storage).await;
     };
-    let error = |failure: Failure| match is_object {
-        true => storage::error_response(&failure),
+    let error = |failure: Failure| match is_storage {
+        true => storage::error_response(&path, failure),
         false => wire::response(Err(failure)),
     };
     match bad {
@@ -49,19 +63,19 @@ async fn respond(emulator: Arc<Emulator>, request: Request) -> Response {
             wire::hang_up()
         }
         Bad::HangUpAfter => {
-            serve(&emulator, request, is_object).await;
+            serve(&emulator, request, is_storage).await;
             wire::hang_up()
         }
         Bad::RefuseAfter(failure) => {
-            serve(&emulator, request, is_object).await;
+            serve(&emulator, request, is_storage).await;
             error(failure)
         }
     }
 }
 
-async fn serve(emulator: &Arc<Emulator>, request: Request, is_object: bool) -> Response {
-    if is_object {
-        return storage::handle(Arc::clone(&emulator.objects), request).await;
+async fn serve(emulator: &Arc<Emulator>, request: Request, is_storage: bool) -> Response {
+    if is_storage {
+        return storage::handle(Arc::clone(&emulator.storage), request).await;
     }
     let answered = answer(emulator, request).await;
     for late in emulator.faults.landing() {
@@ -209,23 +223,24 @@ fn projects(emulator: &Emulator) -> Reply {
 
 /// Split first, then decoded: an escaped slash does not make a new segment.
 pub(super) fn path_segments(path: &str) -> Outcome<Vec<String>> {
-    let decode = |segment: &str| {
-        let mut bytes = Vec::with_capacity(segment.len());
-        let mut rest = segment.as_bytes();
-        while let Some((&first, after)) = rest.split_first() {
-            rest = after;
-            if first != b'%' {
-                bytes.push(first);
-                continue;
-            }
-            let code = rest.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-            let byte = code.and_then(|hex| u8::from_str_radix(hex, 16).ok());
-            bytes.push(byte.ok_or_else(|| Failure::invalid("the path has a damaged escape"))?);
-            rest = &rest[2..];
+    path.split('/').filter(|s| !s.is_empty()).map(unescaped).collect()
+}
+
+pub(super) fn unescaped(text: &str) -> Outcome<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        rest = after;
+        if first != b'%' {
+            bytes.push(first);
+            continue;
         }
-        String::from_utf8(bytes).map_err(|_| Failure::invalid("the path is not UTF-8"))
-    };
-    path.split('/').filter(|s| !s.is_empty()).map(decode).collect()
+        let code = rest.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        let byte = code.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        bytes.push(byte.ok_or_else(|| Failure::invalid("the path has a damaged escape"))?);
+        rest = &rest[2..];
+    }
+    String::from_utf8(bytes).map_err(|_| Failure::invalid("the path is not UTF-8"))
 }
 
 #[cfg(test)]

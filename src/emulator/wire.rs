@@ -54,6 +54,10 @@ pub(super) fn hang_up() -> Response {
 }
 
 fn refused(failure: &Failure) -> Response {
+    respond(failure.code, error_document(failure).to_string())
+}
+
+pub(super) fn error_document(failure: &Failure) -> Value {
     let status = match failure.code {
         400 => "INVALID_ARGUMENT",
         403 => "PERMISSION_DENIED",
@@ -67,10 +71,9 @@ fn refused(failure: &Failure) -> Response {
     };
     let mut entry = failure.proto();
     entry["domain"] = json!("global");
-    let body = json!({"error": {
+    json!({"error": {
         "code": failure.code, "message": failure.message, "errors": [entry], "status": status,
-    }});
-    respond(failure.code, body.to_string())
+    }})
 }
 
 fn respond(code: u16, body: String) -> Response {
@@ -106,6 +109,14 @@ impl Arguments {
     }
 
     pub(super) fn number(&self, name: &str) -> Outcome<Option<u64>> {
+        self.parsed(name)
+    }
+
+    pub(super) fn integer(&self, name: &str) -> Outcome<Option<i64>> {
+        self.parsed(name)
+    }
+
+    fn parsed<T: std::str::FromStr>(&self, name: &str) -> Outcome<Option<T>> {
         let parse =
             |v: &str| v.parse().map_err(|_| Failure::invalid(format!("Invalid value for {name}: {v}")));
         self.get(name).map(parse).transpose()
@@ -160,10 +171,14 @@ pub(super) fn object<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&
 
 /// A number that may come as JSON number or, as 64-bit values do, as text.
 pub(super) fn integer(object: &Map<String, Value>, name: &str) -> Outcome<Option<i64>> {
-    let value = match object.get(name) {
-        None | Some(Value::Null) => return Ok(None),
-        Some(value) => value,
-    };
+    object.get(name).map_or(Ok(None), |value| integer_of(value, name))
+}
+
+/// `name` is what the value is called when it is no number.
+pub(super) fn integer_of(value: &Value, name: &str) -> Outcome<Option<i64>> {
+    if value.is_null() {
+        return Ok(None);
+    }
     let number = value.as_i64().or_else(|| value.as_str().and_then(|t| t.parse().ok()));
     number.map(Some).ok_or_else(|| Failure::invalid(format!("Invalid value for {name}: {value}")))
 }
