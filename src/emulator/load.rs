@@ -17,6 +17,7 @@ use super::fields::{self, Field, Kind, Mode, arrow_schema};
 use super::files::{RowsWriter, Rule, column_bytes, conform, same_name};
 use super::names::ProjectId;
 use super::sources::{self, Source};
+use super::storage::Objects;
 use super::versions::Part;
 use super::wire::{Failure, Outcome, object, text};
 
@@ -108,11 +109,12 @@ impl Loaded {
 pub(super) async fn run(
     spec: &LoadSpec,
     catalog: Arc<super::catalog::Catalog>,
+    own: &Arc<Objects>,
     cancelled: impl Fn() -> bool + Clone + Send + Sync + 'static,
 ) -> Outcome<Loaded> {
     let mut found = Vec::new();
     for uri in &spec.uris {
-        found.extend(sources::expand(uri).await?);
+        found.extend(sources::expand(uri, own).await?);
     }
     // BigQuery takes the schema of the alphabetically last file; it must fit all the others.
     found.sort_by(|a, b| a.uri.cmp(&b.uri));
@@ -120,7 +122,7 @@ pub(super) async fn run(
         (Some(schema), _) => spec.destination.target(&catalog, schema, true)?,
         (None, None) => spec.destination.target(&catalog, &[], false)?,
         (None, Some(last)) => {
-            let fetched = fetch(&last, &spec.destination, &catalog).await?;
+            let fetched = fetch(&last, &spec.destination, &catalog, own).await?;
             let incoming = blocking(move || inferred_fields(fetched.path(), &last.uri)).await?;
             spec.destination.target(&catalog, &incoming, false)?
         }
@@ -132,7 +134,7 @@ pub(super) async fn run(
         if cancelled() {
             return Err(Failure::stopped());
         }
-        let fetched = fetch(&source, &spec.destination, &catalog).await?;
+        let fetched = fetch(&source, &spec.destination, &catalog, own).await?;
         let (cancelled, list_inference) = (cancelled.clone(), spec.list_inference);
         let target = Arc::clone(&target);
         let (bytes, taken) = blocking(move || {
@@ -157,13 +159,14 @@ async fn fetch(
     source: &Source,
     destination: &Destination,
     catalog: &super::catalog::Catalog,
+    own: &Arc<Objects>,
 ) -> Outcome<OwnedFile> {
     match &source.local {
         Some(path) => Ok(OwnedFile::new(path.clone())),
         None => {
             let dir = catalog.table_dir(&destination.address.name)?;
             let draft = OwnedFile::draft(dir.join(format!("{}.tmp", unique_name())));
-            sources::download(source, draft.path()).await?;
+            sources::download(source, draft.path(), own).await?;
             Ok(draft)
         }
     }

@@ -28,6 +28,7 @@ mod load;
 mod names;
 mod partitions;
 mod query;
+mod remote;
 mod routes;
 mod rows;
 mod run;

@@ -307,7 +307,8 @@ async fn execute(emulator: Arc<Emulator>, job: Arc<Job>, work: Work, twist: Opti
         Work::Load(spec) => {
             let name = &spec.destination.address.name;
             check_location(&emulator, name, &document.location)?;
-            let loaded = load::run(&spec, Arc::clone(&emulator.catalog), cancelled.clone()).await?;
+            let own = &emulator.storage.objects;
+            let loaded = load::run(&spec, Arc::clone(&emulator.catalog), own, cancelled.clone()).await?;
             let mut statistics = loaded.statistics();
             if let Some(Twist::RowCountOff) = twist {
                 faults::take_a_row_off(&mut statistics);

@@ -1,14 +1,15 @@
 //! Where load jobs read from: local files and Cloud Storage, one `*` allowed.
+//!
+//! `gs://` means this server's own buckets, or those at STORAGE_EMULATOR_HOST when that is set.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use futures::StreamExt;
-use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
-use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, StaticCredentialProvider};
-use tokio::io::AsyncWriteExt;
 use url::Url;
 
+use super::remote;
+use super::run::blocking;
+use super::storage::{Bucket, Objects};
 use super::wire::{Failure, Outcome};
 
 /// One file to load.
@@ -19,7 +20,7 @@ pub(super) struct Source {
     pub local: Option<PathBuf>,
 }
 
-enum Place {
+pub(super) enum Place {
     Local(PathBuf),
     Bucket { bucket: String, key: String },
 }
@@ -29,9 +30,9 @@ pub(super) fn check(uri: &str) -> Outcome<()> {
     parse(uri).map(drop)
 }
 
-fn parse(uri: &str) -> Outcome<Place> {
+pub(super) fn parse(uri: &str) -> Outcome<Place> {
     if uri.matches('*').count() > 1 {
-        return Err(Failure::invalid(format!("Invalid source URI \"{uri}\": only one wildcard is allowed")));
+        return Err(Failure::invalid(format!("Invalid URI \"{uri}\": only one wildcard is allowed")));
     }
     if let Some(rest) = uri.strip_prefix("gs://") {
         return match rest.split_once('/') {
@@ -51,14 +52,13 @@ fn parse(uri: &str) -> Outcome<Place> {
 }
 
 /// The files that a URI names; BigQuery refuses a URI that names none.
-pub(super) async fn expand(uri: &str) -> Outcome<Vec<Source>> {
+pub(super) async fn expand(uri: &str, own: &Arc<Objects>) -> Outcome<Vec<Source>> {
     let wild = uri.contains('*');
-    let missing = || Failure::not_found(format!("Not found: URI {uri}"));
     let mut found = Vec::new();
     match parse(uri)? {
         Place::Local(path) if !wild => {
             if !path.is_file() {
-                return Err(missing());
+                return Err(not_found(uri));
             }
             found.push(Source { uri: uri.to_owned(), local: Some(path) });
         }
@@ -78,21 +78,20 @@ pub(super) async fn expand(uri: &str) -> Outcome<Vec<Source>> {
         }
         Place::Bucket { bucket, key } => {
             let (prefix, suffix) = key.split_once('*').unwrap_or((&key, ""));
-            let store = bucket_store(&bucket)?;
-            // object_store lists by whole folders; the rest of the prefix is compared here.
-            let folder = prefix.rfind('/').map(|slash| object_store::path::Path::from(&prefix[..slash]));
-            let mut listed = store.list(folder.as_ref());
-            while let Some(entry) = listed.next().await {
-                let entry = entry.map_err(|e| storage_failed(uri, &e))?;
-                let name = entry.location.to_string();
-                if matches(&name, prefix, suffix) {
-                    found.push(Source { uri: format!("gs://{bucket}/{name}"), local: None });
+            let names = match remote::store(&bucket)? {
+                Some(store) => remote::names(&*store, uri, prefix).await?,
+                None => {
+                    let (own, bucket, prefix) = (Arc::clone(own), Bucket::parse(&bucket)?, prefix.to_owned());
+                    blocking(move || own.keys(&bucket, &prefix)).await?
                 }
+            };
+            for name in names.iter().filter(|name| matches(name, prefix, suffix)) {
+                found.push(Source { uri: format!("gs://{bucket}/{name}"), local: None });
             }
         }
     }
     if found.is_empty() {
-        return Err(missing());
+        return Err(not_found(uri));
     }
     Ok(found)
 }
@@ -118,47 +117,26 @@ fn files_below(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// Copies an object into the file at `path`, chunk by chunk.
-pub(super) async fn download(source: &Source, path: &Path) -> Outcome<()> {
+pub(super) async fn download(source: &Source, path: &Path, own: &Arc<Objects>) -> Outcome<()> {
     let Place::Bucket { bucket, key } = parse(&source.uri)? else {
         return Err(Failure::invalid(format!("{} is no object", source.uri)));
     };
-    let store = bucket_store(&bucket)?;
-    let location = object_store::path::Path::parse(&key)
-        .map_err(|e| Failure::invalid(format!("Invalid Cloud Storage URI \"{}\": {e}", source.uri)))?;
-    let object = store.get(&location).await.map_err(|e| storage_failed(&source.uri, &e))?;
-    let mut chunks = object.into_stream();
-    let mut file = tokio::fs::File::create(path).await?;
-    while let Some(chunk) = chunks.next().await {
-        file.write_all(&chunk.map_err(|e| storage_failed(&source.uri, &e))?).await?;
+    let uri = &source.uri;
+    if let Some(store) = remote::store(&bucket)? {
+        return remote::download(&*store, uri, &key, path).await;
     }
-    file.flush().await?;
-    Ok(())
+    let (own, path, missing) = (Arc::clone(own), path.to_owned(), not_found(uri));
+    blocking(move || {
+        let object = own.get(&Bucket::parse(&bucket)?, &key);
+        let object = object.map_err(|e| if e.code == 404 { missing } else { e })?;
+        std::io::copy(&mut &object.file, &mut std::fs::File::create(path)?)?;
+        Ok(())
+    })
+    .await
 }
 
-fn storage_failed(uri: &str, error: &object_store::Error) -> Failure {
-    match error {
-        object_store::Error::NotFound { .. } => Failure::not_found(format!("Not found: URI {uri}")),
-        other => Failure::backend(format!("cannot read {uri}: {other}")),
-    }
-}
-
-fn bucket_store(bucket: &str) -> Outcome<Arc<dyn ObjectStore>> {
-    let mut builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
-    if let Some(host) = std::env::var("STORAGE_EMULATOR_HOST").ok().filter(|h| !h.is_empty()) {
-        let base = if host.contains("://") { host } else { format!("http://{host}") };
-        // skip_signature does not keep object_store 0.13 from asking for a token; an empty static one does.
-        let credential = GcpCredential { bearer: String::new() };
-        let base = base.trim_end_matches('/');
-        // Naming a proxy is the only way to have the environment's ignored; no host goes through this one.
-        let direct = ClientOptions::new().with_allow_http(true).with_proxy_url(base).with_proxy_excludes("*");
-        builder = GoogleCloudStorageBuilder::new()
-            .with_bucket_name(bucket)
-            .with_base_url(base)
-            .with_client_options(direct)
-            .with_credentials(Arc::new(StaticCredentialProvider::new(credential)));
-    }
-    let store = builder.build().map_err(|e| Failure::backend(format!("cannot reach gs://{bucket}: {e}")))?;
-    Ok(Arc::new(store))
+fn not_found(uri: &str) -> Failure {
+    Failure::not_found(format!("Not found: URI {uri}"))
 }
 
 #[cfg(test)]
@@ -183,8 +161,9 @@ mod tests {
             std::fs::write(dir.path().join(name), b"").unwrap();
         }
         let base = Url::from_file_path(dir.path()).unwrap();
-        assert_eq!(expand(&format!("{base}/*.parquet")).await.unwrap().len(), 2);
-        assert_eq!(expand(&format!("{base}/a*.parquet")).await.unwrap().len(), 1);
-        assert_eq!(expand(&format!("{base}/none.parquet")).await.unwrap_err().code, 404);
+        let own = Arc::new(Objects::open(&dir.path().join("buckets")).unwrap());
+        assert_eq!(expand(&format!("{base}/*.parquet"), &own).await.unwrap().len(), 2);
+        assert_eq!(expand(&format!("{base}/a*.parquet"), &own).await.unwrap().len(), 1);
+        assert_eq!(expand(&format!("{base}/none.parquet"), &own).await.unwrap_err().code, 404);
     }
 }

@@ -49,7 +49,8 @@ impl Objects {
     pub(super) fn insert_bucket(&self, bucket: &Bucket, document: &BucketDocument) -> Outcome<()> {
         let _names = lock(&self.names);
         if self.folder(bucket).is_dir() {
-            let message = "Your previous request to create the named bucket succeeded and you already own it.";
+            let message =
+                "Your previous request to create the named bucket succeeded and you already own it.";
             return Err(Failure { reason: "conflict".into(), ..Failure::duplicate(message) });
         }
         disk::write_document(&self.bucket_path(bucket), document)?;

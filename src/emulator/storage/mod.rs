@@ -27,10 +27,9 @@ use futures::StreamExt;
 use super::run::blocking;
 use super::wire::{self, Failure, Outcome};
 
-pub(super) use draft::Draft;
+use draft::Draft;
 pub(super) use layout::Bucket;
 pub(super) use objects::Objects;
-pub(super) use records::{Attributes, Conditions};
 
 /// What all requests of Cloud Storage share.
 #[derive(Debug)]

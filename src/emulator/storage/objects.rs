@@ -23,8 +23,8 @@ const BESIDE: &str = ".api2bq";
 /// An object and its file, which stays readable whatever becomes of the object.
 #[derive(Debug)]
 pub(in crate::emulator) struct Object {
-    pub document: ObjectDocument,
-    pub(super) file: File,
+    pub(super) document: ObjectDocument,
+    pub(in crate::emulator) file: File,
 }
 
 #[derive(Debug)]

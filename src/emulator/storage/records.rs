@@ -16,12 +16,6 @@ use crate::emulator::wire::{Failure, Outcome, now_ms};
 pub(in crate::emulator) struct Attributes(pub Map<String, Value>);
 
 impl Attributes {
-    pub(in crate::emulator) fn with_content_type(content_type: &str) -> Self {
-        let mut members = Map::new();
-        members.insert("contentType".into(), content_type.into());
-        Attributes(members)
-    }
-
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name).and_then(Value::as_str)
     }

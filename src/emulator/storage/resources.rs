@@ -96,7 +96,9 @@ pub(super) fn merge_attributes(attributes: &mut Attributes, sent: &Map<String, V
                         Value::Null => drop(metadata.shift_remove(name)),
                         Value::String(_) => drop(metadata.insert(name.clone(), value.clone())),
                         _ => {
-                            return Err(Failure::invalid(format!("Invalid value for metadata.{name}: no text")));
+                            return Err(Failure::invalid(format!(
+                                "Invalid value for metadata.{name}: no text"
+                            )));
                         }
                     }
                 }

@@ -84,3 +84,70 @@ async fn parts_become_one_object_in_their_order_or_none() {
     upload.complete().await.unwrap();
     let whole = store.get(&key).await.unwrap().bytes().await.unwrap();
     assert_eq!(whole, parts.concat());
+
+    let mut upload = store.put_multipart(&Key::from("none")).await.unwrap();
+    upload.put_part("x".into()).await.unwrap();
+    upload.abort().await.unwrap();
+    assert!(store.head(&Key::from("none")).await.is_err());
+}
+
+fn put(objects: &Objects, key: &str, content: &[u8], content_type: &str) -> records::ObjectDocument {
+    let bucket = Bucket::parse("bucket").unwrap();
+    objects.ensure_bucket(&bucket).unwrap();
+    let mut draft = objects.draft().unwrap();
+    draft.append(content).unwrap();
+    let describe = |record: &mut records::Record| {
+        record.attributes.0.insert("contentType".into(), content_type.into());
+        Ok(())
+    };
+    objects.put_as(&bucket, key, draft, records::Conditions::default(), describe).unwrap()
+}
+
+#[test]
+fn a_crash_between_what_is_said_of_an_object_and_its_bytes_leaves_the_old_object() {
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = Bucket::parse("bucket").unwrap();
+    let objects = Objects::open(dir.path()).unwrap();
+    let old = put(&objects, "a/b", b"old", "text/old");
+    let path = dir.path().join("bucket/a/b");
+    let saved = dir.path().join("saved");
+    // The bytes are the last thing that is replaced: put back, they are as if they had not been.
+    std::fs::hard_link(&path, &saved).unwrap();
+    let new = put(&objects, "a/b", b"new", "text/new");
+    assert!(new.record.generation > old.record.generation);
+    std::fs::rename(&saved, &path).unwrap();
+    let found = Objects::open(dir.path()).unwrap().get(&bucket, "a/b").unwrap().document;
+    assert_eq!(found.record.generation, old.record.generation);
+    assert_eq!(found.record.attributes.content_type(), "text/old");
+}
+
+#[test]
+fn a_file_that_somebody_drops_in_is_an_object_and_one_that_is_edited_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = Bucket::parse("bucket").unwrap();
+    let objects = Objects::open(dir.path()).unwrap();
+    put(&objects, "in/a", b"one", "text/one");
+    std::fs::write(dir.path().join("bucket/in/dropped 1.csv"), b"x").unwrap();
+    assert_eq!(objects.keys(&bucket, "in/").unwrap(), ["in/a", "in/dropped 1.csv"]);
+    let dropped = objects.get(&bucket, "in/dropped 1.csv").unwrap().document;
+    assert_eq!((dropped.size(), dropped.record.attributes.content_type()), (1, "application/octet-stream"));
+    std::fs::write(dir.path().join("bucket/in/a"), b"edited").unwrap();
+    let edited = objects.get(&bucket, "in/a").unwrap().document;
+    assert_eq!((edited.size(), edited.record.metageneration), (6, 1));
+    std::fs::remove_file(dir.path().join("bucket/in/a")).unwrap();
+    assert_eq!(objects.get(&bucket, "in/a").unwrap_err().code, 404);
+}
+
+#[cfg(unix)]
+#[test]
+fn nothing_outside_of_a_bucket_is_reached() {
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = Bucket::parse("bucket").unwrap();
+    let objects = Objects::open(&dir.path().join("root")).unwrap();
+    put(&objects, "../../escaped", b"x", "text/plain");
+    assert_eq!(objects.keys(&bucket, "").unwrap(), ["../../escaped"]);
+    assert!(!dir.path().join("escaped").exists());
+    std::fs::write(dir.path().join("secret"), b"s").unwrap();
+    std::os::unix::fs::symlink(dir.path().join("secret"), dir.path().join("root/bucket/link")).unwrap();
+    assert_eq!(objects.get(&bucket, "link").unwrap_err().code, 404);
+}

@@ -17,7 +17,10 @@ const OPEN_MAX: usize = 1000;
 /// A resumable upload: what has come of it, or what became of it.
 #[derive(Debug)]
 pub(super) enum Session {
-    Open { wanted: Box<Wanted>, draft: Draft },
+    Open {
+        wanted: Box<Wanted>,
+        draft: Draft,
+    },
     Done(Box<ObjectDocument>),
     /// Its bytes were lost with the request that carried them.
     Broken,

@@ -221,7 +221,8 @@ fn compose(
     let mut count = 0;
     for source in sources {
         let name = source.get("name").and_then(Value::as_str);
-        let name = name.ok_or_else(|| Failure::invalid("Required parameter is missing: sourceObjects.name"))?;
+        let name =
+            name.ok_or_else(|| Failure::invalid("Required parameter is missing: sourceObjects.name"))?;
         let object = objects.get(bucket, name)?;
         let number = |value: &Value| wire::integer_of(value, "sourceObjects");
         let generation = source.get("generation").map(number).transpose()?.flatten();

@@ -129,7 +129,8 @@ pub(super) async fn answer(
             let mut related = Related::open(headers, body).await?;
             let metadata = object_of(&related.metadata)?;
             let media_type = related.media_type.take();
-            let wanted = Wanted::parse(bucket, arguments, &metadata)?.with_content_type(media_type.as_deref());
+            let wanted =
+                Wanted::parse(bucket, arguments, &metadata)?.with_content_type(media_type.as_deref());
             let mut draft = objects.draft()?;
             while let Some(bytes) = related.next().await? {
                 draft = append(draft, bytes).await?;
@@ -142,8 +143,7 @@ pub(super) async fn answer(
             let name = bucket.as_str().to_owned();
             let wanted = Wanted::parse(bucket, arguments, &sent)?.with_content_type(content_type);
             let id = storage.uploads.start_session(wanted, objects.draft()?);
-            let location =
-                format!("{base}/upload/storage/v1/b/{name}/o?uploadType=resumable&upload_id={id}");
+            let location = format!("{base}/upload/storage/v1/b/{name}/o?uploadType=resumable&upload_id={id}");
             let response = with_header(Response::new(Body::empty()), "location", &location);
             return Ok(with_header(response, "x-guploader-uploadid", &id));
         }
@@ -177,8 +177,7 @@ fn parse_content_range(headers: &HeaderMap) -> Outcome<ContentRange> {
         return Ok(ContentRange { first: Some(0), total: None });
     };
     let invalid = || Failure::invalid(format!("Invalid Content-Range: {text}"));
-    let (range, total) =
-        text.strip_prefix("bytes ").and_then(|t| t.split_once('/')).ok_or_else(invalid)?;
+    let (range, total) = text.strip_prefix("bytes ").and_then(|t| t.split_once('/')).ok_or_else(invalid)?;
     let total = if total == "*" { None } else { Some(total.parse().map_err(|_| invalid())?) };
     let first = match range.split_once('-') {
         None if range == "*" => None,
@@ -199,9 +198,8 @@ async fn resume(
     let mut session = session.lock().await;
     let range = parse_content_range(headers)?;
     let base = base_url(headers);
-    let done = |document: &ObjectDocument| {
-        wire::response(Ok(Reply::Json(resources::object(document, &base))))
-    };
+    let done =
+        |document: &ObjectDocument| wire::response(Ok(Reply::Json(resources::object(document, &base))));
     // While bytes arrive they are in this request's hands.
     let (wanted, mut draft) = match std::mem::replace(&mut *session, Session::Broken) {
         Session::Open { wanted, draft } => (wanted, draft),
