@@ -49,6 +49,7 @@ pub mod pipeline;
 pub mod promote;
 pub mod verify;
 pub mod sweep;
+pub mod query;
 pub mod tables;
 
 // Stand-ins, so that everything runs offline: the source's API and BigQuery itself.

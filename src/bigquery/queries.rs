@@ -17,8 +17,8 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Default)]
 pub struct Query {
     pub sql: String,
-    /// Where bare table names are looked for: project and dataset.
-    pub default_dataset: Option<(String, String)>,
+    /// Where bare table names are looked for: its project, where one is named, and its name.
+    pub default_dataset: Option<(Option<String>, String)>,
     pub parameters: Vec<Parameter>,
     pub destination: Option<(Address, Write)>,
     /// The query fails rather than that more bytes are billed.
@@ -85,10 +85,19 @@ pub struct Answered {
     pub statistics: Value,
 }
 
+impl Answered {
+    /// A SELECT, or a script that ends with one. CREATE TABLE AS has columns too, and no rows to show.
+    pub fn has_rows(&self) -> bool {
+        let is_statement = ["ddlOperationPerformed", "numDmlAffectedRows"];
+        !self.fields.is_empty() && is_statement.iter().all(|member| self.statistics[*member].is_null())
+    }
+}
+
 impl Query {
     fn configuration(&self, project: &str) -> Value {
         let mut query = json!({ "query": self.sql, "useLegacySql": false });
-        if let Some((project, dataset)) = &self.default_dataset {
+        if let Some((named, dataset)) = &self.default_dataset {
+            let project = named.as_deref().unwrap_or(project);
             query["defaultDataset"] = json!({ "projectId": project, "datasetId": dataset });
         }
         if let Some(first) = self.parameters.first() {

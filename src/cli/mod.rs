@@ -8,6 +8,7 @@ mod emulator;
 mod gc;
 mod output;
 mod promote;
+mod query;
 mod rejects;
 mod rows_output;
 mod source;
@@ -39,6 +40,7 @@ Examples:
   api2bq status flows                             runs, windows, rows per day, what is missing
   api2bq verify flows                             prove it again: journal, files, BigQuery
   api2bq promote flows --days 30                  rebuild production from staging
+  api2bq query 'SELECT COUNT(*) FROM LANL.flows'  GoogleSQL, with its price first
   api2bq table show LANL.flows                    columns, partitions, times and labels
 
 Exit codes:
@@ -59,6 +61,7 @@ enum Command {
     Rejects(rejects::Args),
     Gc(gc::Args),
     Promote(promote::Args),
+    Query(query::Args),
     Table(table::Args),
     Source(source::Args),
     Emulator(emulator::Args),
@@ -123,11 +126,11 @@ pub fn run() -> ExitCode {
         Err(error) => return output::fail(&Error::failed("cannot start").caused_by(error)),
     };
     let ended = runtime.block_on(async {
-        let serves = cli.command.serves();
+        let (serves, stops_itself) = (cli.command.serves(), cli.command.stops_itself());
         let command = cli.command.run(&cli.global);
         let ended = tokio::select! {
             ended = command => Some(ended),
-            () = interrupted() => None,
+            () = interrupted(), if !stops_itself => None,
         };
         match ended {
             Some(ended) => ended,
@@ -158,6 +161,11 @@ impl Command {
         matches!(self, Command::Source(_) | Command::Emulator(_))
     }
 
+    /// Has something to end elsewhere, and listens for Ctrl-C itself.
+    fn stops_itself(&self) -> bool {
+        matches!(self, Command::Query(_))
+    }
+
     async fn run(self, global: &Global) -> Result<()> {
         match self {
             Command::Demo(args) => demo::run(args, global).await,
@@ -167,6 +175,7 @@ impl Command {
             Command::Rejects(args) => rejects::run(args).await,
             Command::Gc(args) => gc::run(args).await,
             Command::Promote(args) => promote::run(args).await,
+            Command::Query(args) => query::run(args, global).await,
             Command::Table(args) => table::run(args, global).await,
             Command::Source(args) => source::run(args).await,
             Command::Emulator(args) => emulator::run(args).await,

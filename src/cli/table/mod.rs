@@ -88,7 +88,7 @@ async fn found(bigquery: &BigQuery, table: &Address) -> Result<Document> {
 }
 
 /// `dataset`, `project.dataset` or `project:dataset`: the project, where there is one, and the dataset.
-fn dataset(text: &str) -> Result<(Option<String>, String)> {
+pub(super) fn dataset(text: &str) -> Result<(Option<String>, String)> {
     // A dataset is what a table's name has before its last dot.
     let any_table = format!("{text}.t").parse::<Address>().map_err(|_| {
         Error::usage(format!("`{text}` is no dataset"))
