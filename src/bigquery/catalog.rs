@@ -111,7 +111,10 @@ impl BigQuery {
     pub async fn document_then(&self, table: &Address, at_ms: u64) -> Result<Option<Document>> {
         let then = Address { at: Some(at_ms.to_string()), ..table.clone() };
         match self.look(&then).await? {
-            Ok(document) => Ok(Some(document)),
+            // One that was changed later is not the table of then.
+            Ok(document) => {
+                Ok(Some(document).filter(|d| d.number("lastModifiedTime").is_none_or(|ms| ms <= at_ms)))
+            }
             // "Invalid snapshot time", or no snapshot decorators in this place at all.
             Err(refusal) if matches!(refusal.status, 400 | 404 | 501) => Ok(None),
             Err(refusal) => Err(refusal.into_error_needing(&what(self, &then), Need::GET_TABLE)),

@@ -27,6 +27,11 @@ pub enum Updated {
         members: Vec<String>,
         document: Document,
     },
+    /// Somebody else was faster; nothing was changed here.
+    Lost {
+        /// The members they changed; none where it was before the reading, since the given etag.
+        changed: Vec<String>,
+    },
 }
 
 /// Changes the table, if it still is as it was read; under `etag`, if it is as it was read then.
@@ -51,14 +56,7 @@ pub async fn update(
             if wish.patch(&now.value)?.is_empty() && now.etag() != before.etag() {
                 return Ok(Updated::Changed { members, document: now });
             }
-            let changed = differing(&before.value, &now.value);
-            let what = match changed.is_empty() {
-                true => "since it was shown".to_owned(),
-                false => format!("meanwhile ({})", changed.join(", ")),
-            };
-            Err(Error::failed(format!(
-                "table `{table}` was changed by somebody else {what}; nothing was changed here"
-            )))
+            Ok(Updated::Lost { changed: differing(&before.value, &now.value) })
         }
     }
 }

@@ -14,12 +14,26 @@ fn every_commands_help_reads_as_reviewed() {
         "rejects",
         "gc",
         "promote",
+        "table",
+        "table create",
+        "table show",
+        "table list",
+        "table update",
+        "table copy",
+        "table rename",
+        "table delete",
+        "table recover",
+        "table iam",
+        "table iam get",
+        "table iam add",
+        "table iam remove",
         "source",
         "emulator",
         "completions",
         "man",
     ] {
-        let page = context.run([command, "--help"]).success().stdout;
+        let words = command.split(' ').chain(["--help"]);
+        let page = context.run(words).success().stdout;
         assert!(page.contains("Example"), "{command} --help has no example");
         pages += &format!("\n════ api2bq {command} --help\n{page}");
     }

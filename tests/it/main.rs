@@ -34,3 +34,4 @@ mod resume;
 mod secrets;
 mod sweeps;
 mod table;
+mod table_copies;

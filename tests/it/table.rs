@@ -11,39 +11,39 @@ use crate::embedded::rest;
 use crate::proxy::{Act, Proxy};
 
 /// What was typed and what came of it, one command after the other.
-struct Session {
-    context: TestContext,
-    emulator: Running,
+pub struct Session {
+    pub context: TestContext,
+    pub emulator: Running,
     transcript: String,
 }
 
 impl Session {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let context = TestContext::new();
         let emulator = context.emulator();
         Session { context, emulator, transcript: String::new() }
     }
 
     /// Three days of flows in `LANL.flows_staging`.
-    fn with_flows() -> Self {
+    pub fn with_flows() -> Self {
         let session = Session::new();
         let source = session.context.source(&["--rows", "300", "--days", "3", "--seed", "7"]);
         session.context.backfill(Some(&session.emulator), &source.flows(), 3, &[]).success();
         session
     }
 
-    fn at(&self, url: &str, arguments: &[&str]) -> Ended {
+    pub fn at(&self, url: &str, arguments: &[&str]) -> Ended {
         let mut command = self.context.command([&["table"], arguments].concat());
         command.env("BIGQUERY_EMULATOR_HOST", url).stdin(Stdio::null()).output().expect("it runs").into()
     }
 
     /// Runs it and writes it down.
-    fn run(&mut self, arguments: &[&str]) -> Ended {
+    pub fn run(&mut self, arguments: &[&str]) -> Ended {
         let url = self.emulator.url.clone();
         self.run_at(&url, arguments)
     }
 
-    fn run_at(&mut self, url: &str, arguments: &[&str]) -> Ended {
+    pub fn run_at(&mut self, url: &str, arguments: &[&str]) -> Ended {
         let ended = self.at(url, arguments);
         let typed: Vec<String> = arguments
             .iter()
@@ -57,21 +57,21 @@ impl Session {
         ended
     }
 
-    fn json(&mut self, arguments: &[&str]) -> Value {
+    pub fn json(&mut self, arguments: &[&str]) -> Value {
         let ended = self.at(&self.emulator.url, &[arguments, &["--format", "json"]].concat()).success();
         serde_json::from_str(&ended.stdout).expect("JSON")
     }
 
     /// `PATCH`es the table behind the program's back.
-    fn somebody_else_changes(url: &str, table: &str, patch: Value) {
-        let (url, path) = (url.to_owned(), format!("datasets/d/tables/{table}"));
+    pub fn somebody_else_changes(url: &str, dataset: &str, table: &str, patch: Value) {
+        let (url, path) = (url.to_owned(), format!("datasets/{dataset}/tables/{table}"));
         // Not on the thread of a proxy, which has a runtime of its own.
         let changed = std::thread::spawn(move || rest(&url, "PATCH", &path, Some(patch)).0);
         assert_eq!(changed.join().expect("no panic"), 200);
     }
 
     /// The transcript without what differs from run to run.
-    fn shown(&self) -> String {
+    pub fn shown(&self) -> String {
         static VOLATILE: OnceLock<Vec<(Regex, &str)>> = OnceLock::new();
         let volatile = VOLATILE.get_or_init(|| {
             let rules = [
@@ -179,7 +179,7 @@ fn settings_change_under_the_etag_and_a_lost_race_is_told() {
     let upstream = session.emulator.url.clone();
     let racing = Proxy::start(&session.emulator.url, move |_, request| {
         if request.starts_with("PATCH") {
-            Session::somebody_else_changes(&upstream, "t", json!({ "description": "theirs" }));
+            Session::somebody_else_changes(&upstream, "d", "t", json!({ "description": "theirs" }));
         }
         Act::Pass
     });

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::super::connect::Warehouse;
 use super::super::output;
-use super::text::{date, instant, left_aligned, number, plain};
+use super::text::{date, instant, left_aligned, number, plain, table_name};
 use super::{TableFormat, found};
 use crate::bigquery::{Address, BigQuery, Document};
 use crate::error::Result;
@@ -71,6 +71,7 @@ async fn partitions(bigquery: &BigQuery, table: &Address, document: &Document) -
 }
 
 fn text(table: &Address, document: &Document, partitions: &[Value], shown: usize) -> String {
+    let whole = Address { partition: None, at: None, ..table.clone() };
     let value = &document.value;
     let mut facts = vec![("type", document.text("type").to_owned())];
     if document.number("numRows").is_some() {
@@ -106,7 +107,7 @@ fn text(table: &Address, document: &Document, partitions: &[Value], shown: usize
         facts.push(("description", plain(document.text("description"))));
     }
     facts.push(("etag", plain(document.etag())));
-    facts.push(("access", format!("`api2bq table iam get {table}`")));
+    facts.push(("access", format!("`api2bq table iam get {}`", table_name(&whole))));
     let lines: Vec<_> = facts.into_iter().map(|(name, fact)| vec![name.to_owned(), fact]).collect();
     let mut text = format!("{table}\n{}", left_aligned(&lines));
 

@@ -43,22 +43,25 @@ pub(super) fn described(table: &Value) -> String {
     text
 }
 
+/// A table's name as it is typed into a shell, decorator included.
+pub(super) fn table_name(table: &Address) -> String {
+    let name = table.to_string();
+    if name.contains([' ', '$']) { format!("'{name}'") } else { name }
+}
+
 /// How to get back what was just deleted and was there at `ms`, for stderr.
 pub(super) fn way_back(table: &Address, ms: u64) -> String {
     let whole = Address { partition: None, ..table.clone() };
     let again = Address { table: format!("{}_recovered", table.table), ..whole.clone() };
-    let quoted = |name: String| if name.contains([' ', '$']) { format!("'{name}'") } else { name };
-    let recover = format!(
-        "  api2bq table recover {} --at {ms} --to {}\n",
-        quoted(whole.to_string()),
-        quoted(again.to_string())
-    );
+    let recover =
+        format!("  api2bq table recover {} --at {ms} --to {}\n", table_name(&whole), table_name(&again));
     let then = match &table.partition {
         None => String::new(),
         Some(partition) => {
-            let part =
-                |table: &Address| Address { partition: Some(partition.clone()), ..table.clone() }.to_string();
-            format!("  api2bq table copy '{}' '{}' --write truncate\n", part(&again), part(&whole))
+            let part = |table: &Address| {
+                table_name(&Address { partition: Some(partition.clone()), ..table.clone() })
+            };
+            format!("  api2bq table copy {} {} --write truncate\n", part(&again), part(&whole))
         }
     };
     format!("to get it back, for 7 days or as long as the dataset's time travel window is:\n{recover}{then}")

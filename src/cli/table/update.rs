@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::super::connect::Warehouse;
 use super::super::{Format, backfill, output};
-use super::text::instant;
+use super::text::{instant, table_name};
 use crate::bigquery::Address;
 use crate::error::{Error, Result};
 use crate::tables::{self, Updated, Wish};
@@ -82,18 +82,11 @@ pub(super) async fn run(args: Args) -> Result<()> {
     if let Some(after_ms) = expires_in_ms {
         wish.expires_ms = Some(Some(bigquery.served_ms(&table).await?.saturating_add(after_ms)));
     }
-    let repeat = |error: Error| match error.hint_text() {
-        None => error.hint(format!(
-            "look at it with `api2bq table show {table}`, then repeat: `{}`",
-            backfill::resume_command()
-        )),
-        Some(_) => error,
+    let (members, document) = match tables::update(&bigquery, &table, &wish, args.etag.as_deref()).await? {
+        Updated::AsItWas(document) => (Vec::new(), document),
+        Updated::Changed { members, document } => (members, document),
+        Updated::Lost { changed } => return Err(lost(&table, &changed, args.etag.is_some())),
     };
-    let (members, document) =
-        match tables::update(&bigquery, &table, &wish, args.etag.as_deref()).await.map_err(repeat)? {
-            Updated::AsItWas(document) => (Vec::new(), document),
-            Updated::Changed { members, document } => (members, document),
-        };
     match args.format {
         Format::Json => {
             let report = serde_json::json!({ "changed": members, "table": document.value });
@@ -108,6 +101,21 @@ pub(super) async fn run(args: Args) -> Result<()> {
             output::print(&format!("{table} changed: {}\n", said.join("; ")))
         }
     }
+}
+
+fn lost(table: &Address, changed: &[String], was_given: bool) -> Error {
+    let what = match changed {
+        [] if was_given => "since it had this etag".to_owned(),
+        [] => "meanwhile".to_owned(),
+        members => format!("meanwhile ({})", members.join(", ")),
+    };
+    let shown = table_name(table);
+    let then = match was_given {
+        true => "repeat with the etag that it has now".to_owned(),
+        false => format!("repeat: `{}`", backfill::resume_command()),
+    };
+    Error::failed(format!("table `{table}` was changed by somebody else {what}; nothing was changed here"))
+        .hint(format!("look at it with `api2bq table show {shown}`, then {then}"))
 }
 
 /// A setting as it is now.
