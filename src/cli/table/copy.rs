@@ -4,10 +4,10 @@ use clap::ValueEnum;
 use indicatif::HumanCount;
 use serde_json::json;
 
-use super::super::connect::Warehouse;
-use super::super::{Format, Global, output};
 use super::text::way_back;
 use crate::bigquery::{Address, Write};
+use crate::cli::connect::Warehouse;
+use crate::cli::{Format, Global, output};
 use crate::error::{Error, Result};
 use crate::tables;
 use crate::telemetry::{say, waiting};
@@ -27,7 +27,7 @@ Examples:
   api2bq table copy LANL.flows LANL.flows_backup
   api2bq table copy d.january d.february d.all --write append
   api2bq table copy 'd.t$20240131' 'd.u$20240131' --write truncate")]
-pub(in super::super) struct Args {
+pub(super) struct Args {
     /// The sources, and the destination last
     #[arg(required = true, num_args = 2.., value_name = "TABLE")]
     tables: Vec<Address>,
@@ -102,7 +102,7 @@ come along; the access policy and the past (time travel) do not.
 
 Examples:
   api2bq table rename LANL.flows LANL.flows_2011")]
-pub(in super::super) struct RenameArgs {
+pub(super) struct RenameArgs {
     /// The table
     from: Address,
     /// Its new name, which no table has

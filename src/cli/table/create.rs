@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use super::super::connect::Warehouse;
-use super::super::{Format, output};
 use super::definition::DefinitionArgs;
 use super::text::described;
 use crate::bigquery::{Address, BigQuery, Document};
+use crate::cli::connect::Warehouse;
+use crate::cli::{Format, output};
 use crate::error::{Error, Result};
 use crate::tables::{self, Definition};
 use crate::telemetry::say;
@@ -25,7 +25,7 @@ Examples:
   api2bq table create d.events --schema 'id:INT64:REQUIRED,at:TIMESTAMP,price:NUMERIC(10,2)' \\
       --partition-by day:at --cluster-by id --require-partition-filter --partition-expires-in 30d
   api2bq table create d.scratch --schema-file schema.json --expires-in 5d --label team=net")]
-pub(in super::super) struct Args {
+pub(super) struct Args {
     /// `dataset.table`, `project.dataset.table` or `project:dataset.table`
     table: Address,
     /// A table that is there and agrees is as good

@@ -5,10 +5,10 @@ use std::io::{self, IsTerminal};
 use indicatif::{DecimalBytes, HumanCount};
 use serde_json::json;
 
-use super::super::connect::Warehouse;
-use super::super::{Format, output};
 use super::text::{described, way_back};
 use crate::bigquery::{Address, Document};
+use crate::cli::connect::Warehouse;
+use crate::cli::{Format, output};
 use crate::error::{Error, Kind, Result};
 use crate::telemetry::say;
 
@@ -25,7 +25,7 @@ Examples:
   api2bq table delete LANL.flows_old --dry-run
   api2bq table delete LANL.flows_old --yes
   api2bq table delete 'LANL.flows_staging$20110101'")]
-pub(in super::super) struct Args {
+pub(super) struct Args {
     /// `dataset.table`, or with `$20110101` behind it for one partition
     table: Address,
     /// Do not ask

@@ -3,10 +3,10 @@
 use clap::Subcommand;
 use serde_json::Value;
 
-use super::super::connect::Warehouse;
-use super::super::{Format, output};
 use super::text::{left_aligned, plain};
 use crate::bigquery::Address;
+use crate::cli::connect::Warehouse;
+use crate::cli::{Format, output};
 use crate::error::{Error, Result};
 use crate::tables::Grant;
 use crate::telemetry::say;
@@ -22,7 +22,7 @@ Examples:
   api2bq table iam get LANL.flows
   api2bq table iam add LANL.flows --role roles/bigquery.dataViewer --member user:ann@example.com
   api2bq table iam remove LANL.flows --role roles/bigquery.dataViewer --member user:ann@example.com")]
-pub(in super::super) struct Args {
+pub(super) struct Args {
     #[command(subcommand)]
     action: Action,
 }

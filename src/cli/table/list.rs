@@ -3,11 +3,11 @@
 use futures::stream::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 
-use super::super::connect::Warehouse;
-use super::super::output;
 use super::text::{instant, left_aligned, number};
 use super::{TableFormat, dataset};
 use crate::bigquery::{Address, BigQuery};
+use crate::cli::connect::Warehouse;
+use crate::cli::output;
 use crate::error::Result;
 use crate::tables;
 
@@ -23,7 +23,7 @@ Examples:
   api2bq table list LANL
   api2bq table list api2gbq.LANL --rows
   api2bq table list LANL --format json | jq -r .tableReference.tableId")]
-pub(in super::super) struct Args {
+pub(super) struct Args {
     /// `dataset`, `project.dataset` or `project:dataset`
     dataset: String,
     /// Rows and bytes too, by a call for each table

@@ -3,11 +3,11 @@
 use indicatif::HumanCount;
 use serde_json::json;
 
-use super::super::connect::Warehouse;
-use super::super::{Format, Global, output};
 use super::definition::DefinitionArgs;
 use super::text::{date, described};
 use crate::bigquery::Address;
+use crate::cli::connect::Warehouse;
+use crate::cli::{Format, Global, output};
 use crate::error::{Error, Result};
 use crate::tables::{self, Recovery};
 use crate::telemetry::{say, waiting};
@@ -34,7 +34,7 @@ Examples:
   api2bq table recover LANL.flows_staging --to LANL.flows_staging_again
   api2bq table recover LANL.flows --at 1h --to LANL.flows_before
   api2bq table recover LANL.flows_staging --at 1767225600000 --to LANL.again --from-pipeline flows")]
-pub(in super::super) struct Args {
+pub(super) struct Args {
     /// The table as it was named
     table: Address,
     /// The instant: `1h` (ago), `2026-01-31T12:00:00Z`, or milliseconds since 1970

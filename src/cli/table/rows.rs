@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use super::super::connect::Warehouse;
-use super::super::rows_output::RowsOutput;
-use super::super::{Global, output};
 use super::found;
 use crate::bigquery::{Address, Document, Field, Scan, arrow_schema, fields, selected};
+use crate::cli::connect::Warehouse;
+use crate::cli::rows_output::RowsOutput;
+use crate::cli::{Global, output};
 use crate::error::{Error, Result};
 use crate::render::Format;
 use crate::telemetry::say;
@@ -26,7 +26,7 @@ Examples:
   api2bq table rows LANL.flows --count
   api2bq table rows 'LANL.flows_staging$20110101' --columns id,protocol --format ndjson
   api2bq table rows LANL.flows --output flows.parquet")]
-pub(in super::super) struct Args {
+pub(super) struct Args {
     /// `dataset.table`, also with `$partition` or `@milliseconds` behind it
     table: Address,
     /// Rows to print [default: all]

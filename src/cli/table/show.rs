@@ -3,11 +3,11 @@
 use indicatif::{DecimalBytes, HumanCount};
 use serde_json::{Value, json};
 
-use super::super::connect::Warehouse;
-use super::super::output;
 use super::text::{date, instant, left_aligned, number, plain, table_name};
 use super::{TableFormat, found};
 use crate::bigquery::{Address, BigQuery, Document};
+use crate::cli::connect::Warehouse;
+use crate::cli::output;
 use crate::error::Result;
 use crate::tables;
 use crate::telemetry::say;
@@ -26,7 +26,7 @@ Examples:
   api2bq table show LANL.flows_staging
   api2bq table show 'LANL.flows_staging$20110101' --partitions 0
   api2bq table show LANL.flows --format json | jq .table.schema.fields")]
-pub(in super::super) struct Args {
+pub(super) struct Args {
     /// `dataset.table`, `project.dataset.table` or `project:dataset.table`
     table: Address,
     /// Partitions to list, the newest first; 0 asks for none

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::super::connect::Warehouse;
-use super::super::{Format, backfill, output};
 use super::text::{instant, table_name};
 use crate::bigquery::Address;
+use crate::cli::connect::Warehouse;
+use crate::cli::{Format, backfill, output};
 use crate::error::{Error, Result};
 use crate::tables::{self, Updated, Wish};
 
@@ -22,7 +22,7 @@ Examples:
   api2bq table update LANL.flows --expires-in 5d
   api2bq table update LANL.flows --never --remove-label team
   api2bq table update LANL.flows_staging --require-partition-filter false")]
-pub(in super::super) struct Args {
+pub(super) struct Args {
     /// `dataset.table`, `project.dataset.table` or `project:dataset.table`
     table: Address,
     /// What the table is, in words; '' takes them away
