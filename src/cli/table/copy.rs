@@ -15,11 +15,11 @@ use crate::telemetry::{say, waiting};
 /// Copy one table, or several of the same columns, into another
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Before anything is sent the columns, partitioning, clustering and location of all sources and of the
-destination are compared, and the first difference is named. The job takes effect whole or not at all; an
-answer that is lost does not make it run twice. A copy has the rows, columns and layout; it has not the
-access policy of its source, and none of its past. A source may be one partition (`$20240131`) or the table
-as it was (`@` and milliseconds; see `table recover`).
+Before anything is sent the columns, partitioning, clustering and location of all sources and of
+the destination are compared, and the first difference is named. The job takes effect whole or
+not at all; an answer that is lost does not make it run twice. A copy has the rows, columns and
+layout; it has not the access policy of its source, and none of its past. A source may be one
+partition (`$20240131`) or the table as it was (`@` and milliseconds; see `table recover`).
 
 With --format json: destination, rows, job_id and table (the destination's document).
 
@@ -96,9 +96,9 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
 /// Rename a table: copy it, prove the copy, delete the original
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-BigQuery renames by copying. The original is deleted only when the copy has its rows, columns and layout and
-nobody has changed the original since the copy began. Description, labels, expiration and required filter
-come along; the access policy and the past (time travel) do not.
+BigQuery renames by copying. The original is deleted only when the copy has its rows, columns and
+layout and nobody has changed the original since the copy began. Description, labels, expiration
+and required filter come along; the access policy and the past (time travel) do not.
 
 Examples:
   api2bq table rename LANL.flows LANL.flows_2011")]

@@ -14,9 +14,9 @@ use crate::telemetry::say;
 /// Create a table
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Without --partition-by the table is in one piece; `--partition-by day` makes partitions by the time of
-ingestion, as load jobs of this program fill them. With --if-not-exists a table that is there must have the
-same columns and layout, and what else is asked for; it is not changed.
+Without --partition-by the table is in one piece; `--partition-by day` makes partitions by the
+time of ingestion, as load jobs of this program fill them. With --if-not-exists a table that is
+there must have the same columns and layout, and what else is asked for; it is not changed.
 
 With --format json: the table's document, as BigQuery answers it.
 
@@ -38,12 +38,13 @@ pub(super) struct Args {
     #[arg(long, value_name = "LOCATION", requires = "create_dataset")]
     location: Option<String>,
     #[command(flatten)]
-    definition: DefinitionArgs,
-    #[command(flatten)]
     warehouse: Warehouse,
     /// How the result is printed
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
+    // The last, since its heading holds for all that follows.
+    #[command(flatten)]
+    definition: DefinitionArgs,
 }
 
 pub(super) async fn run(args: Args) -> Result<()> {

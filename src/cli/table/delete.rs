@@ -15,11 +15,12 @@ use crate::telemetry::say;
 /// Delete a table, or one partition of it
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-On a terminal the table's name is asked for; elsewhere --yes is needed. What was deleted comes back with
-`api2bq table recover` within the dataset's time travel window, 7 days unless it was set shorter; the command
-with the exact instant, by the service's clock, is printed.
+On a terminal the table's name is asked for; elsewhere --yes is needed. What was deleted comes
+back with `api2bq table recover` within the dataset's time travel window, 7 days unless it was
+set shorter; the command with the exact instant, by the service's clock, is printed.
 
-With --format json: table, partition, rows, bytes, deleted (false for --dry-run) and recover_at_ms.
+With --format json: table, partition, rows, bytes, deleted (false for --dry-run) and
+recover_at_ms.
 
 Examples:
   api2bq table delete LANL.flows_old --dry-run

@@ -14,9 +14,9 @@ use crate::telemetry::say;
 /// Show and change who may do what with a table
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Only the table's own policy: what is granted on its dataset or project counts too, and is not shown here.
-A change is made to the policy as it was read, and again if somebody else was faster. Conditions of other
-bindings are kept.
+Only the table's own policy: what is granted on its dataset or project counts too, and is not
+shown here. A change is made to the policy as it was read, and again if somebody else was faster.
+Conditions of other bindings are kept.
 
 Examples:
   api2bq table iam get LANL.flows

@@ -14,10 +14,11 @@ use crate::tables;
 /// List the tables of a dataset
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Printed as pages of 1,000 arrive. Rows are not in BigQuery's lists: --rows asks for each table, eight at
-once; of a view there is no count.
+Printed as pages of 1,000 arrive. Rows are not in BigQuery's lists: --rows asks for each table,
+eight at once; of a view there is no count.
 
-With --format json: a line for each table, BigQuery's own list entry, with numRows and numBytes for --rows.
+With --format json: a line for each table, BigQuery's own list entry, with numRows and numBytes
+for --rows.
 
 Examples:
   api2bq table list LANL

@@ -21,8 +21,9 @@ use crate::error::{Error, Result};
 /// Look at tables; make, change, copy, delete and recover them
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A table is `dataset.table`, `project.dataset.table` or `project:dataset.table`; one partition of it has
-`$20240131` behind it, and the table as it was `@` and milliseconds since 1970. Quote both for the shell.
+A table is `dataset.table`, `project.dataset.table` or `project:dataset.table`; one partition of
+it has `$20240131` behind it, and the table as it was `@` and milliseconds since 1970. Quote both
+for the shell.
 
 Examples:
   api2bq table create LANL.flows_staging --from-pipeline flows --create-dataset

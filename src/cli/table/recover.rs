@@ -15,20 +15,23 @@ use crate::telemetry::{say, waiting};
 /// Bring back a table as it was, also one that is deleted
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The rows come back into --to, a table that is not there or is empty; nothing is ever deleted or replaced.
-Without --at a deleted table is taken as it was in its last millisecond, which is searched for by the
-service's clock. The past can be read for 7 days, or as long as the dataset's time travel window is.
+The rows come back into --to, a table that is not there or is empty; nothing is ever deleted or
+replaced. Without --at a deleted table is taken as it was in its last millisecond, which is
+searched for by the service's clock. The past can be read for 7 days, or as long as the dataset's
+time travel window is.
 
-BigQuery's copy of the past has the rows and columns, and neither partitioning nor filter nor labels. They are
-recreated first, from the first of these that is there:
-  1. --like TABLE, or what the flags below say (which win one by one over what follows)
+BigQuery's copy of the past has the rows and columns, and neither partitioning nor filter nor
+labels. They are recreated first, from the first of these that is there:
+  1. --like TABLE
   2. the table as it was at that instant, where BigQuery tells (the embedded server does)
   3. --schema, --schema-file or --from-pipeline alone
   4. the table as it is now, if it was not deleted
-Columns, partitioning, clustering, required filter, partition expiration, description and labels are
-recreated; the table's own expiration and its access policy are not. --bare takes the plain copy.
+What flags say of it wins over that, one by one. Columns, partitioning, clustering, required
+filter, partition expiration, description and labels are recreated; the table's own expiration
+and its access policy are not. --bare takes the plain copy.
 
-With --format json: destination, at_ms, rows, definition_from and table (the destination's document).
+With --format json: destination, at_ms, rows, definition_from and table (the destination's
+document).
 
 Examples:
   api2bq table recover LANL.flows_staging --to LANL.flows_staging_again
@@ -50,12 +53,13 @@ pub(super) struct Args {
     #[arg(long, conflicts_with_all = ["like", "schema", "schema_file", "from_pipeline", "partition_by"])]
     bare: bool,
     #[command(flatten)]
-    definition: DefinitionArgs,
-    #[command(flatten)]
     warehouse: Warehouse,
     /// How the result is printed
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
+    // The last, since its heading holds for all that follows.
+    #[command(flatten)]
+    definition: DefinitionArgs,
 }
 
 pub(super) async fn run(args: Args, global: &Global) -> Result<()> {

@@ -15,9 +15,10 @@ use crate::telemetry::say;
 /// Show a table: its columns, its partitions with rows and bytes, its times and labels
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Partitions come from INFORMATION_SCHEMA.PARTITIONS: a query, which BigQuery charges with its minimum of
-10 MiB. Where it may not be asked the rest is shown, and that is said on stderr. With `$20240131` behind
-the name, rows and bytes are those of that partition; with `@` and milliseconds the table is shown as it was.
+Partitions come from INFORMATION_SCHEMA.PARTITIONS: a query, which BigQuery charges with its
+minimum of 10 MiB. Where it may not be asked the rest is shown, and that is said on stderr. With
+`$20240131` behind the name, rows and bytes are those of that partition; with `@` and
+milliseconds the table is shown as it was.
 
 With --format json: table (BigQuery's own document) and partitions (partition_id, total_rows,
 total_logical_bytes, last_modified_time), all of them, the newest first.

@@ -12,8 +12,8 @@ use crate::tables::{self, Updated, Wish};
 /// Change a table's description, expiration, labels and required filter
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The table is read, and changed only if it is still as it was read: what somebody else does in between is
-never written over, and said. With --etag that holds from an earlier `table show` on.
+The table is read, and changed only if it is still as it was read: what somebody else does in
+between is never written over, and said. With --etag that holds from an earlier `table show` on.
 
 With --format json: changed (members of the table's document) and table (that document).
 
