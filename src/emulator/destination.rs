@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use super::catalog::Catalog;
-use super::fields::{Field, Kind, Mode};
+use super::fields::{Field, Mode};
 use super::files::{Rule, same_name};
 use super::names::{Address, ProjectId};
 use super::partitions::{Granularity, Partition, Partitioning};
@@ -16,6 +16,8 @@ use super::wire::{Failure, Outcome, now_ms, object, text};
 pub(super) enum Disposition {
     Append,
     Truncate,
+    /// The rows, while the schema stays.
+    TruncateData,
     /// Only when there is nothing yet.
     Empty,
 }
@@ -26,12 +28,92 @@ pub(super) struct Destination {
     pub address: Address,
     pub disposition: Disposition,
     create: bool,
+    updates: SchemaUpdates,
     partitioning: Option<Partitioning>,
     require_filter: bool,
     clustering: Option<Value>,
     expiration_ms: Option<i64>,
     /// More of a new table's document.
     rest: Map<String, Value>,
+}
+
+/// `schemaUpdateOptions`: how a job may change the schema of the table that it writes to.
+#[derive(Debug, Clone, Copy, Default)]
+struct SchemaUpdates {
+    add: bool,
+    relax: bool,
+}
+
+impl SchemaUpdates {
+    fn parse(
+        configuration: &Map<String, Value>,
+        disposition: Disposition,
+        to_partition: bool,
+    ) -> Outcome<Self> {
+        let mut updates = SchemaUpdates::default();
+        let options = configuration.get("schemaUpdateOptions").and_then(Value::as_array);
+        for option in options.into_iter().flatten() {
+            match option.as_str() {
+                Some("ALLOW_FIELD_ADDITION") => updates.add = true,
+                Some("ALLOW_FIELD_RELAXATION") => updates.relax = true,
+                _ => {
+                    return Err(Failure::invalid(format!("Invalid value for schemaUpdateOptions: {option}")));
+                }
+            }
+        }
+        let legal = match disposition {
+            Disposition::Append | Disposition::TruncateData => true,
+            Disposition::Truncate => to_partition,
+            Disposition::Empty => false,
+        };
+        if (updates.add || updates.relax) && !legal {
+            return Err(Failure::invalid(
+                "Schema update options should only be specified with WRITE_APPEND disposition, or with \
+                 WRITE_TRUNCATE disposition on a table partition.",
+            ));
+        }
+        Ok(updates)
+    }
+
+    /// The table's fields after rows with `incoming` ones; what may not change is an error.
+    ///
+    /// `declared` says that the user gave them, so that a stricter mode is no accident.
+    fn merged(self, table: &[Field], incoming: &[Field], declared: bool, name: &str) -> Outcome<Vec<Field>> {
+        let refuse =
+            |what: String| Failure::invalid(format!("Provided Schema does not match Table {name}. {what}"));
+        let mut merged = table.to_vec();
+        for field in incoming {
+            let Some(existing) = merged.iter_mut().find(|f| same_name(&f.name, &field.name)) else {
+                if !self.add {
+                    return Err(refuse(format!("Cannot add fields (field: {})", field.name)));
+                }
+                if field.mode == Mode::Required {
+                    return Err(refuse(format!("Cannot add required columns (field: {})", field.name)));
+                }
+                merged.push(field.clone());
+                continue;
+            };
+            if existing.kind != field.kind {
+                let (from, to) = (existing.kind.legacy(), field.kind.legacy());
+                return Err(refuse(format!("Field {} has changed type from {from} to {to}", field.name)));
+            }
+            let relaxes = (existing.mode, field.mode) == (Mode::Required, Mode::Nullable);
+            let repeats = (existing.mode == Mode::Repeated) != (field.mode == Mode::Repeated);
+            if repeats || (relaxes && declared && !self.relax) {
+                return Err(refuse(format!(
+                    "Field {} has changed mode from {} to {}",
+                    field.name,
+                    existing.mode.name(),
+                    field.mode.name()
+                )));
+            }
+            if relaxes && self.relax {
+                existing.mode = Mode::Nullable;
+            }
+            existing.fields = self.merged(&existing.fields, &field.fields, declared, name)?;
+        }
+        Ok(merged)
+    }
 }
 
 /// What the rows must look like to be written, and where their files go.
@@ -58,9 +140,7 @@ impl Destination {
             Some("WRITE_APPEND") => Disposition::Append,
             Some("WRITE_TRUNCATE") => Disposition::Truncate,
             Some("WRITE_EMPTY") => Disposition::Empty,
-            Some("WRITE_TRUNCATE_DATA") => {
-                return Err(Failure::not_implemented("writeDisposition WRITE_TRUNCATE_DATA"));
-            }
+            Some("WRITE_TRUNCATE_DATA") => Disposition::TruncateData,
             Some(other) => {
                 return Err(Failure::invalid(format!("Invalid value for writeDisposition: {other}")));
             }
@@ -72,7 +152,7 @@ impl Destination {
                 return Err(Failure::invalid(format!("Invalid value for createDisposition: {other}")));
             }
         };
-        for member in ["schemaUpdateOptions", "connectionProperties", "createSession"] {
+        for member in ["connectionProperties", "createSession"] {
             let given = configuration.get(member);
             let empty = given.is_none_or(|v| {
                 v.is_null() || v.as_array().is_some_and(Vec::is_empty) || v.as_bool() == Some(false)
@@ -85,10 +165,13 @@ impl Destination {
         let required =
             object(configuration, "timePartitioning").and_then(|d| d.get("requirePartitionFilter"));
         let require_filter = required.and_then(Value::as_bool).unwrap_or(false);
+        let address = Address::from_reference(destination, project)?.present()?;
+        let updates = SchemaUpdates::parse(configuration, disposition, address.partition.is_some())?;
         Ok(Destination {
-            address: Address::from_reference(destination, project)?.present()?,
+            address,
             disposition,
             create,
+            updates,
             partitioning,
             require_filter,
             clustering: configuration.get("clustering").filter(|c| !c.is_null()).cloned(),
@@ -103,6 +186,7 @@ impl Destination {
             address: Address { name: definition.name.clone(), partition: None, time: None },
             disposition: Disposition::Empty,
             create: true,
+            updates: SchemaUpdates::default(),
             partitioning: None,
             require_filter: false,
             clustering: None,
@@ -120,6 +204,18 @@ impl Destination {
         expiration_ms: Option<i64>,
     ) -> Self {
         Destination { partitioning, require_filter, rest, expiration_ms, ..self }
+    }
+
+    /// The columns that the table has before the job and keeps; none when it has no say in them.
+    pub(super) fn known_fields(&self, catalog: &Catalog) -> Outcome<Vec<Field>> {
+        if self.disposition == Disposition::Truncate && self.address.partition.is_none() {
+            return Ok(Vec::new());
+        }
+        match catalog.table(&self.address.name) {
+            Ok(table) => Ok(table.current().definition.fields.clone()),
+            Err(failure) if failure.code == 404 => Ok(Vec::new()),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Fixes what will be written, from the table as it is now and the schema of the rows to come.
@@ -175,7 +271,7 @@ impl Destination {
                     let name = self.address.name.legacy();
                     return Err(Failure::invalid(format!("Schema of table {name} changed during the job")));
                 }
-                if self.disposition == Disposition::Truncate {
+                if matches!(self.disposition, Disposition::Truncate | Disposition::TruncateData) {
                     match self.address.partition {
                         Some(partition) => version.parts.retain(|part| part.partition != partition),
                         None => version.parts.clear(),
@@ -231,36 +327,7 @@ impl Destination {
             }
             return Ok(after);
         }
-        for field in incoming {
-            match before.fields.iter().find(|f| same_name(&f.name, &field.name)) {
-                None => {
-                    return Err(Failure::invalid(format!(
-                        "Provided Schema does not match Table {name}. Cannot add fields (field: {})",
-                        field.name
-                    )));
-                }
-                Some(existing) if existing.kind != field.kind => {
-                    return Err(Failure::invalid(format!(
-                        "Provided Schema does not match Table {name}. Field {} has changed type from {} to {}",
-                        field.name,
-                        existing.kind.legacy(),
-                        field.kind.legacy()
-                    )));
-                }
-                Some(existing) => {
-                    let stricter = declared && existing.mode != field.mode;
-                    let relaxed = (existing.mode, field.mode) == (Mode::Nullable, Mode::Required);
-                    let repeated = (existing.mode == Mode::Repeated) != (field.mode == Mode::Repeated);
-                    if (stricter && !relaxed) || repeated {
-                        return Err(Failure::invalid(format!(
-                            "Provided Schema does not match Table {name}. Field {} has changed mode from {:?} \
-                             to {:?}",
-                            field.name, existing.mode, field.mode
-                        )));
-                    }
-                }
-            }
-        }
+        after.fields = self.updates.merged(&before.fields, incoming, declared, &name)?;
         Ok(after)
     }
 
@@ -326,5 +393,6 @@ fn same_shape(a: &Field, b: &Field) -> bool {
     same_name(&a.name, &b.name)
         && a.kind == b.kind
         && (a.mode == Mode::Repeated) == (b.mode == Mode::Repeated)
-        && (a.kind != Kind::Record || a.fields.len() == b.fields.len())
+        && a.fields.len() == b.fields.len()
+        && a.fields.iter().zip(&b.fields).all(|(a, b)| same_shape(a, b))
 }

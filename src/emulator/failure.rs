@@ -15,11 +15,14 @@ pub(super) struct Failure {
     pub message: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
+    /// What led to it, as far as a job shows that in its `errors`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<Failure>,
 }
 
 impl Failure {
     fn new(code: u16, reason: &str, message: impl Into<String>) -> Self {
-        Failure { code, reason: reason.into(), message: message.into(), location: None }
+        Failure { code, reason: reason.into(), message: message.into(), location: None, details: Vec::new() }
     }
 
     pub(super) fn invalid(message: impl Into<String>) -> Self {

@@ -175,6 +175,7 @@ impl Faults {
             reason: reason.into(),
             message: "A fault on purpose. Retry.".into(),
             location: None,
+            details: Vec::new(),
         };
         Some(match kind {
             Kind::RateLimit => Bad::Refuse(fault(403, "rateLimitExceeded")),
@@ -277,7 +278,7 @@ pub(super) fn job_failure(reason: &str, configuration: &Value) -> Failure {
         _ => "A fault on purpose. The job had no effect.".to_owned(),
     };
     let code = if reason == "invalid" { 400 } else { 503 };
-    Failure { code, reason: reason.to_owned(), message, location: None }
+    Failure { code, reason: reason.to_owned(), message, location: None, details: Vec::new() }
 }
 
 pub(super) fn take_a_row_off(statistics: &mut Value) {

@@ -11,8 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::wire::{Failure, Outcome, object, text};
 
-#[allow(unused_imports, reason = "the coercion of values comes next")]
-pub(super) use limits::{Limits, Rounding};
+pub(super) use limits::{Limits, Rounding, check_limits};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
@@ -210,7 +209,7 @@ pub(super) enum Mode {
 }
 
 impl Mode {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Mode::Nullable => "NULLABLE",
             Mode::Required => "REQUIRED",

@@ -46,6 +46,9 @@ pub(super) struct JobDocument {
     pub started_ms: Option<i64>,
     pub ended_ms: Option<i64>,
     pub failure: Option<Failure>,
+    /// What went wrong without failing the job, such as rows that were left out.
+    #[serde(default)]
+    pub warnings: Vec<Failure>,
     /// `load` or `query`, as `statistics` shows it.
     pub statistics: Value,
     /// Whose commits tell, after a crash, whether the job took effect.
@@ -70,6 +73,7 @@ impl JobDocument {
             started_ms,
             ended_ms: None,
             failure: None,
+            warnings: Vec::new(),
             statistics: Value::Null,
             ..self
         }
@@ -99,7 +103,10 @@ impl JobDocument {
         let mut status = json!({"state": self.state.name()});
         if let Some(failure) = &self.failure {
             status["errorResult"] = failure.proto();
-            status["errors"] = json!([failure.proto()]);
+            let errors = std::iter::once(failure).chain(&failure.details).map(Failure::proto);
+            status["errors"] = errors.collect();
+        } else if !self.warnings.is_empty() {
+            status["errors"] = self.warnings.iter().map(Failure::proto).collect();
         }
         json!({
             "kind": "bigquery#job",
@@ -140,6 +147,11 @@ impl Job {
         let mut document = lock(&self.document);
         document.state = State::Running;
         document.started_ms = Some(now_ms());
+    }
+
+    /// Notes what the end of the job will show beside its success.
+    pub(super) fn warn(&self, warnings: Vec<Failure>) {
+        lock(&self.document).warnings = warnings;
     }
 
     /// Ends the job, durably, and wakes who waits for it.
@@ -242,6 +254,13 @@ impl Jobs {
             None => ran_in.eq_ignore_ascii_case("US") || ran_in.eq_ignore_ascii_case("EU"),
         };
         if found { Ok(job) } else { Err(not_found()) }
+    }
+
+    /// A job, wherever it ran.
+    pub(super) fn find(&self, project: &ProjectId, id: &str) -> Outcome<Arc<Job>> {
+        let key = (project.clone(), JobId::parse(id)?);
+        let job = lock(&self.jobs).get(&key).cloned();
+        job.ok_or_else(|| Failure::not_found(format!("Not found: Job {project}:{id}")))
     }
 
     /// Whether a table may forget what it knows of a job, because the job's own document says it.

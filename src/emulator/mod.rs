@@ -13,6 +13,7 @@
 //! against the other can fail.
 
 mod catalog;
+mod coerce;
 mod copy;
 mod destination;
 mod disk;
@@ -36,6 +37,7 @@ mod sources;
 mod storage;
 mod table;
 mod tables;
+mod upload;
 mod versions;
 mod wire;
 
@@ -134,6 +136,7 @@ struct Emulator {
     storage: Arc<storage::Storage>,
     engine: Engine,
     faults: Faults,
+    uploads: upload::Uploads,
     /// Two files at a time decode and copy; the rest wait as PENDING.
     load_slots: Semaphore,
     query_slots: Semaphore,
@@ -148,12 +151,23 @@ impl Emulator {
         let failed = |e: std::io::Error| Error::failed(format!("cannot open `{shown}`")).caused_by(e);
         let catalog = Arc::new(catalog::Catalog::open(&data_dir).map_err(failed)?);
         let jobs = jobs::Jobs::open(&data_dir, &catalog).map_err(failed)?;
+        let uploads = upload::Uploads::open(&data_dir).map_err(failed)?;
         let shown = buckets_dir.display();
         let failed = |e: std::io::Error| Error::failed(format!("cannot open `{shown}`")).caused_by(e);
         let objects = Arc::new(storage::Objects::open(buckets_dir).map_err(failed)?);
         let storage = Arc::new(storage::Storage::new(objects));
         let (load_slots, query_slots) = (Semaphore::new(2), Semaphore::new(4));
-        Ok(Emulator { catalog, jobs, storage, engine, faults, load_slots, query_slots, _locks: locks })
+        Ok(Emulator {
+            catalog,
+            jobs,
+            storage,
+            engine,
+            faults,
+            uploads,
+            load_slots,
+            query_slots,
+            _locks: locks,
+        })
     }
 }
 

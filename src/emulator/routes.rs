@@ -15,7 +15,7 @@ use super::faults::Bad;
 use super::names::{Address, DatasetId, ProjectId};
 use super::run::{self, blocking};
 use super::wire::{self, Arguments, Failure, Outcome, Reply};
-use super::{rows, storage, tables};
+use super::{rows, storage, tables, upload};
 
 /// Methods that this server does not have answer 501 in BigQuery's error shape.
 pub(super) fn router(emulator: Arc<Emulator>) -> Router {
@@ -77,11 +77,14 @@ async fn serve(emulator: &Arc<Emulator>, request: Request, is_storage: bool) -> 
     if is_storage {
         return storage::handle(Arc::clone(&emulator.storage), request).await;
     }
-    let answered = answer(emulator, request).await;
+    let response = match upload::project_of(request.uri().path()) {
+        Some(project) => upload::handle(emulator, &project, request).await,
+        None => wire::response(answer(emulator, request).await),
+    };
     for late in emulator.faults.landing() {
         run::land(emulator, late).await;
     }
-    wire::response(answered)
+    response
 }
 
 async fn drain(body: Body) {
@@ -102,7 +105,9 @@ async fn answer(emulator: &Arc<Emulator>, request: Request) -> Outcome<Reply> {
 
     // The two that wait and the two that start jobs are at home in async code; all others touch files.
     match (&parts.method, segments.as_slice()) {
-        (&Method::POST, ["projects", p, "jobs"]) => return run::insert(emulator, project(p)?, &body).await,
+        (&Method::POST, ["projects", p, "jobs"]) => {
+            return run::insert(emulator, project(p)?, &body, None).await;
+        }
         (&Method::POST, ["projects", p, "queries"]) => return run::query(emulator, project(p)?, &body).await,
         (&Method::GET, ["projects", p, "queries", id]) => {
             let job = emulator.jobs.get(&project(p)?, id, location())?;

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::Emulator;
 use super::destination::Destination;
+use super::disk::OwnedFile;
 use super::faults::{self, Fate, Late, Twist};
 use super::inline;
 use super::jobs::{Job, JobDocument, State, parse_reference};
@@ -24,11 +25,12 @@ pub(super) enum Work {
     Query(Box<QuerySpec>, Box<Destination>),
 }
 
-/// jobs.insert. Wrong documents are refused here; what goes wrong later is the job's own errorResult.
+/// jobs.insert, with the file that came with it if one did. Wrong documents are refused here; what goes wrong later is the job's own errorResult.
 pub(super) async fn insert(
     emulator: &Arc<Emulator>,
     project: ProjectId,
     body: &Map<String, Value>,
+    uploaded: Option<Arc<OwnedFile>>,
 ) -> Outcome<Reply> {
     let missing = |what: &str| Failure::invalid(format!("Required parameter is missing: {what}"));
     let configuration = object(body, "configuration").ok_or_else(|| missing("configuration"))?;
@@ -47,12 +49,13 @@ pub(super) async fn insert(
         started_ms: None,
         ended_ms: None,
         failure: None,
+        warnings: Vec::new(),
         statistics: Value::Null,
         destination: None,
     };
     let work = match (object(configuration, "load"), object(configuration, "query")) {
         (Some(load), None) => {
-            let mut spec = LoadSpec::parse(load, &project)?;
+            let mut spec = LoadSpec::parse(load, &project, uploaded)?;
             spec.destination = spec.destination.resolve(&emulator.catalog)?;
             document.configuration["jobType"] = json!("LOAD");
             document.location = location_of(emulator, location, Some(&spec.destination.address.name));
@@ -152,6 +155,7 @@ pub(super) async fn query(
         started_ms: None,
         ended_ms: None,
         failure: None,
+        warnings: Vec::new(),
         statistics: Value::Null,
         destination: None,
     };
@@ -308,7 +312,8 @@ async fn execute(emulator: Arc<Emulator>, job: Arc<Job>, work: Work, twist: Opti
             let name = &spec.destination.address.name;
             check_location(&emulator, name, &document.location)?;
             let own = &emulator.storage.objects;
-            let loaded = load::run(&spec, Arc::clone(&emulator.catalog), own, cancelled.clone()).await?;
+            let mut loaded = load::run(&spec, Arc::clone(&emulator.catalog), own, cancelled.clone()).await?;
+            job.warn(std::mem::take(&mut loaded.warnings));
             let mut statistics = loaded.statistics();
             if let Some(Twist::RowCountOff) = twist {
                 faults::take_a_row_off(&mut statistics);

@@ -1,8 +1,12 @@
 //! Parameterized types: STRING(n), BYTES(n), NUMERIC(p, s), and how a NUMERIC is rounded to its scale.
 
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use datafusion::arrow::compute;
+use datafusion::arrow::datatypes::{DataType, Fields};
 use serde_json::{Map, Value};
 
 use super::{Field, Kind};
+use crate::emulator::files::same_name;
 use crate::emulator::wire::{Failure, Outcome, integer, text};
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -80,4 +84,58 @@ fn parse(name: &str, kind: Kind, members: &Map<String, Value>) -> Outcome<Limits
     let digits = |n: Option<i64>| n.and_then(|n| u8::try_from(n).ok());
     let (precision, scale) = (digits(precision), digits(precision.map(|_| scale.unwrap_or(0))));
     Ok(Limits { max_length, precision, scale, rounding })
+}
+
+/// Holds values that come in the column's own types, from files and queries, to the parameters of its type.
+pub(in crate::emulator) fn check_limits(batch: &RecordBatch, fields: &[Field]) -> Outcome<()> {
+    let schema = batch.schema();
+    check_columns(schema.fields(), batch.columns(), fields)
+}
+
+fn check_columns(names: &Fields, columns: &[ArrayRef], fields: &[Field]) -> Outcome<()> {
+    for (name, column) in names.iter().zip(columns) {
+        let Some(field) = fields.iter().find(|f| same_name(&f.name, name.name())) else { continue };
+        check_column(column, field)?;
+    }
+    Ok(())
+}
+
+fn check_column(column: &ArrayRef, field: &Field) -> Outcome<()> {
+    if let DataType::List(_) = column.data_type() {
+        return check_column(column.as_list::<i32>().values(), field);
+    }
+    if let (DataType::Struct(names), Kind::Record) = (column.data_type(), field.kind) {
+        return check_columns(names, column.as_struct().columns(), &field.fields);
+    }
+    let limits = if field.rest.is_empty() { return Ok(()) } else { field.limits() };
+    if let Some(max) = limits.max_length {
+        let lengths: Vec<usize> = match column.data_type() {
+            DataType::Utf8 => column.as_string::<i32>().iter().flatten().map(|t| t.chars().count()).collect(),
+            DataType::Binary => column.as_binary::<i32>().iter().flatten().map(<[u8]>::len).collect(),
+            _ => Vec::new(),
+        };
+        if let Some(length) = lengths.into_iter().find(|length| *length as u64 > max) {
+            let (name, kind) = (&field.name, field.kind.sql());
+            return Err(Failure::invalid(format!(
+                "Field {name}: {kind}({max}) has maximum length {max} but got a value with length {length}"
+            )));
+        }
+    }
+    let (Some(precision), Some(scale)) = (limits.precision, limits.scale) else { return Ok(()) };
+    let Ok(scale) = i8::try_from(scale) else { return Ok(()) };
+    let narrow = match field.kind {
+        Kind::Numeric => DataType::Decimal128(precision, scale),
+        _ => DataType::Decimal256(precision, scale),
+    };
+    let exact = compute::cast(column, &narrow)
+        .and_then(|cast| compute::cast(&cast, column.data_type()))
+        .is_ok_and(|back| back.as_ref() == column.as_ref());
+    match exact {
+        true => Ok(()),
+        false => Err(Failure::invalid(format!(
+            "Field {}: a value does not fit {}({precision}, {scale})",
+            field.name,
+            field.kind.sql()
+        ))),
+    }
 }

@@ -16,7 +16,7 @@ mod rewrite;
 mod prune;
 mod scan;
 mod tables;
-mod values;
+pub(super) mod values;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

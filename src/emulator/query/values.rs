@@ -7,7 +7,7 @@ use crate::emulator::encode::{date_text, datetime_text};
 const EPOCH_DAYS_CE: i32 = 719_163;
 
 /// `2024-1-5` and `2024-01-05`: days since 1970-01-01.
-pub(super) fn parse_date(text: &str) -> Option<i32> {
+pub(in crate::emulator) fn parse_date(text: &str) -> Option<i32> {
     let mut parts = text.trim().splitn(3, '-');
     let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
     if year.len() != 4 || !(1..=2).contains(&month.len()) || !(1..=2).contains(&day.len()) {
@@ -22,7 +22,7 @@ pub(super) fn days(date: NaiveDate) -> Option<i32> {
 }
 
 /// A timestamp with an offset, `Z` or `UTC`, or without any and then in UTC: microseconds since 1970.
-pub(super) fn parse_timestamp(text: &str) -> Option<i64> {
+pub(in crate::emulator) fn parse_timestamp(text: &str) -> Option<i64> {
     let text = text.trim();
     let (local, offset_s) = split_zone(text)?;
     let local_us = parse_datetime(local)?;
@@ -30,7 +30,7 @@ pub(super) fn parse_timestamp(text: &str) -> Option<i64> {
 }
 
 /// `2024-01-05`, `2024-01-05 01:02:03.456` or with a `T`: microseconds as if it were UTC.
-pub(super) fn parse_datetime(text: &str) -> Option<i64> {
+pub(in crate::emulator) fn parse_datetime(text: &str) -> Option<i64> {
     let text = text.trim();
     let (date, time) = match text.find([' ', 'T', 't']) {
         Some(at) => (&text[..at], Some(&text[at + 1..])),
@@ -99,7 +99,7 @@ pub(super) fn parse_int(text: &str) -> Option<i64> {
     rest.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-pub(super) fn parse_float(text: &str) -> Option<f64> {
+pub(in crate::emulator) fn parse_float(text: &str) -> Option<f64> {
     let text = text.trim();
     match text.to_ascii_lowercase().trim_start_matches('+') {
         "inf" | "infinity" => Some(f64::INFINITY),
