@@ -234,7 +234,7 @@ impl Destination {
             Err(failure) if failure.code == 404 => self.created(incoming)?,
             Err(failure) => return Err(failure),
         };
-        let rule = self.rule(&definition)?;
+        let rule = rule(&definition, self.address.partition)?;
         let decorated = self.address.partition.is_some();
         Ok(Target { fields: definition.fields, rule, dir, partitioning: definition.partitioning, decorated })
     }
@@ -372,20 +372,21 @@ impl Destination {
         }
         Ok(self)
     }
+}
 
-    fn rule(&self, definition: &Definition) -> Outcome<Rule> {
-        let by_column = definition.partition_field();
-        let index = by_column.and_then(|f| definition.fields.iter().position(|g| g.name == f.name));
-        let Some(partitioning) = &definition.partitioning else { return Ok(Rule::Fixed(Partition::Whole)) };
-        match (index, self.address.partition) {
-            (Some(index), None) => Ok(Rule::Column(index, partitioning.by)),
-            (Some(index), Some(partition)) => Ok(Rule::Only(index, partitioning.by, partition)),
-            (None, Some(partition @ (Partition::Null | Partition::Unpartitioned))) => Err(Failure::invalid(
-                format!("Cannot write to the {partition} partition of an ingestion-time table"),
-            )),
-            (None, Some(partition)) => Ok(Rule::Fixed(partition)),
-            (None, None) => Ok(Rule::Fixed(partitioning.by.of_time(now_ms() * 1000))),
-        }
+/// Where the rows go that are written to a table, or to one partition of it.
+pub(super) fn rule(definition: &Definition, partition: Option<Partition>) -> Outcome<Rule> {
+    let by_column = definition.partition_field();
+    let index = by_column.and_then(|f| definition.fields.iter().position(|g| g.name == f.name));
+    let Some(partitioning) = &definition.partitioning else { return Ok(Rule::Fixed(Partition::Whole)) };
+    match (index, partition) {
+        (Some(index), None) => Ok(Rule::Column(index, partitioning.by)),
+        (Some(index), Some(partition)) => Ok(Rule::Only(index, partitioning.by, partition)),
+        (None, Some(partition @ (Partition::Null | Partition::Unpartitioned))) => Err(Failure::invalid(
+            format!("Cannot write to the {partition} partition of an ingestion-time table"),
+        )),
+        (None, Some(partition)) => Ok(Rule::Fixed(partition)),
+        (None, None) => Ok(Rule::Fixed(partitioning.by.of_time(now_ms() * 1000))),
     }
 }
 

@@ -36,7 +36,7 @@ const READ_BATCH_ROWS: usize = 8192;
 pub(super) enum Rule {
     /// The same for all rows.
     Fixed(Partition),
-    /// By the column of this index.
+    /// By the column of this index. One beyond the table's own columns is not stored.
     Column(usize, By),
     /// By the column of this index, and it must be this one.
     Only(usize, By, Partition),
@@ -99,6 +99,8 @@ impl RowsWriter {
             self.writers.insert(partition, (writer, draft, 0));
         }
         let Some((writer, _, count)) = self.writers.get_mut(&partition) else { return Ok(()) };
+        let stored: Vec<usize> = (0..self.schema.fields().len()).collect();
+        let rows = &rows.project(&stored).map_err(|e| write_failed(e.into()))?;
         writer.write(rows).map_err(write_failed)?;
         *count += rows.num_rows() as u64;
         Ok(())

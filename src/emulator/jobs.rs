@@ -53,6 +53,9 @@ pub(super) struct JobDocument {
     pub statistics: Value,
     /// Whose commits tell, after a crash, whether the job took effect.
     pub destination: Option<TableName>,
+    /// The script that this job is a statement of.
+    #[serde(default)]
+    pub parent: Option<JobId>,
 }
 
 impl JobDocument {
@@ -79,6 +82,10 @@ impl JobDocument {
         }
     }
 
+    pub(super) fn statement_type(&self) -> Option<&str> {
+        self.statistics.get("query")?.get("statementType")?.as_str()
+    }
+
     /// Where the rows of a query are.
     pub(super) fn result_address(&self) -> Outcome<Address> {
         let table = &self.configuration["query"]["destinationTable"];
@@ -99,6 +106,9 @@ impl JobDocument {
             for (member, value) in sections {
                 statistics[member] = value.clone();
             }
+        }
+        if let Some(parent) = &self.parent {
+            statistics["parentJobId"] = json!(parent.as_str());
         }
         let mut status = json!({"state": self.state.name()});
         if let Some(failure) = &self.failure {
@@ -269,14 +279,37 @@ impl Jobs {
         job.is_none_or(|job| *job.done.borrow())
     }
 
+    /// The statements of a script, in their order.
+    pub(super) fn children(&self, parent: &JobDocument) -> Vec<JobDocument> {
+        let jobs: Vec<Arc<Job>> = lock(&self.jobs).values().cloned().collect();
+        let mut children: Vec<JobDocument> = jobs.iter().map(|job| job.document()).collect();
+        children.retain(|d| d.project == parent.project && d.parent.as_ref() == Some(&parent.id));
+        // Ids of one script end with their number.
+        children.sort_by(|a, b| a.id.as_str().cmp(b.id.as_str()));
+        children
+    }
+
+    /// The job whose rows are a finished job's result: its own, or those of the last query of a script.
+    pub(super) fn with_rows(&self, document: &JobDocument) -> Option<JobDocument> {
+        match document.statement_type() {
+            Some("SELECT") => Some(document.clone()),
+            Some("SCRIPT") => {
+                self.children(document).into_iter().rfind(|d| d.statement_type() == Some("SELECT"))
+            }
+            _ => None,
+        }
+    }
+
     pub(super) fn list(&self, project: &ProjectId, arguments: &Arguments) -> Outcome<Reply> {
         let state = arguments.get("stateFilter").map(str::to_ascii_uppercase);
+        let parent = arguments.get("parentJobId");
         let min = arguments.number("minCreationTime")?.and_then(|ms| i64::try_from(ms).ok());
         let max = arguments.number("maxCreationTime")?.and_then(|ms| i64::try_from(ms).ok());
         let jobs: Vec<Arc<Job>> = lock(&self.jobs).values().cloned().collect();
         let mut found: Vec<JobDocument> = jobs.iter().map(|job| job.document()).collect();
         found.retain(|d| {
             d.project == *project
+                && d.parent.as_ref().map(JobId::as_str) == parent
                 && state.as_deref().is_none_or(|s| s == d.state.name())
                 && min.is_none_or(|ms| d.created_ms >= ms)
                 && max.is_none_or(|ms| d.created_ms <= ms)

@@ -13,7 +13,7 @@ use super::inline;
 use super::jobs::{Job, JobDocument, State, parse_reference};
 use super::load::{self, LoadSpec};
 use super::names::{JobId, ProjectId, TableName};
-use super::query::{self, QuerySpec};
+use super::query::{self, Cancelled, Output, QuerySpec};
 use super::rows;
 use super::versions::Commit;
 use super::wire::{Arguments, Failure, Outcome, Reply, integer, now_ms, object, text};
@@ -22,7 +22,8 @@ use super::wire::{Arguments, Failure, Outcome, Reply, integer, now_ms, object, t
 #[derive(Debug)]
 pub(super) enum Work {
     Load(Box<LoadSpec>),
-    Query(Box<QuerySpec>, Box<Destination>),
+    /// With where the rows of a query go; other statements know that themselves.
+    Query(Box<QuerySpec>, Option<Box<Destination>>),
 }
 
 /// jobs.insert, with the file that came with it if one did. Wrong documents are refused here; what goes wrong later is the job's own errorResult.
@@ -52,6 +53,7 @@ pub(super) async fn insert(
         warnings: Vec::new(),
         statistics: Value::Null,
         destination: None,
+        parent: None,
     };
     let work = match (object(configuration, "load"), object(configuration, "query")) {
         (Some(load), None) => {
@@ -68,17 +70,12 @@ pub(super) async fn insert(
             let named = spec.destination.take();
             document.location = location_of(emulator, location, named.as_ref().map(|d| &d.address.name));
             if dry_run {
-                let prepared = query::prepare(emulator, &spec, &document.location).await?;
                 document.state = State::Done;
-                document.statistics = prepared.statistics(true);
+                document.statistics = query::dry_run(emulator, &spec, &document.location).await?;
                 return Ok(Reply::Json(document.resource()));
             }
-            let destination = match named {
-                Some(destination) => destination.resolve(&emulator.catalog)?,
-                None => anonymous(emulator, &mut document)?,
-            };
-            document.destination = Some(destination.address.name.clone());
-            Work::Query(Box::new(spec), Box::new(destination))
+            let destination = destined(emulator, &mut document, &spec, named)?;
+            Work::Query(Box::new(spec), destination.map(Box::new))
         }
         (None, None) => return Err(missing("configuration.load or configuration.query")),
         (Some(_), Some(_)) => return Err(Failure::invalid("Only one of load and query may be set")),
@@ -124,12 +121,13 @@ pub(super) async fn query(
     let (id, location) = parse_reference(Some(body).filter(|b| b.contains_key("location")))?;
     let location = location_of(emulator, location, None);
     if body.get("dryRun").and_then(Value::as_bool) == Some(true) {
-        let prepared = query::prepare(emulator, &spec, &location).await?;
+        let mut statistics = query::dry_run(emulator, &spec, &location).await?;
+        let mut statistics = statistics["query"].take();
         return Ok(Reply::Json(json!({
             "kind": "bigquery#queryResponse",
             "jobReference": {"projectId": project.as_str(), "location": location},
-            "schema": prepared.schema_document(),
-            "totalBytesProcessed": prepared.bytes_processed().to_string(),
+            "schema": statistics["schema"].take(),
+            "totalBytesProcessed": statistics["totalBytesProcessed"].take(),
             "jobComplete": true,
             "cacheHit": false,
         })));
@@ -158,10 +156,11 @@ pub(super) async fn query(
         warnings: Vec::new(),
         statistics: Value::Null,
         destination: None,
+        parent: None,
     };
-    let destination = anonymous(emulator, &mut document)?;
-    document.destination = Some(destination.address.name.clone());
-    let job = submit(emulator, document, Work::Query(Box::new(spec), Box::new(destination)), None).await?;
+    let destination = destined(emulator, &mut document, &spec, None)?;
+    let work = Work::Query(Box::new(spec), destination.map(Box::new));
+    let job = submit(emulator, document, work, None).await?;
     let wait_ms = integer(body, "timeoutMs")?.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(10_000);
     let max_results = integer(body, "maxResults")?.map(|max| ("maxResults", max.to_string()));
     let format = object(body, "formatOptions");
@@ -209,7 +208,6 @@ async fn results(
     if let Some(failure) = document.failure {
         return Err(failure);
     }
-    let address = document.result_address()?;
     envelope["etag"] = json!(document.id.as_str());
     envelope["cacheHit"] = json!(false);
     envelope["creationTime"] = json!(document.created_ms.to_string());
@@ -219,6 +217,17 @@ async fn results(
     for member in ["totalBytesProcessed", "totalBytesBilled"] {
         envelope[member] = document.statistics["query"][member].clone();
     }
+    let Some(rows_of) = emulator.jobs.with_rows(&document) else {
+        envelope["schema"] = result_schema(emulator, &document);
+        if let Some(affected) = document.statistics["query"].get("numDmlAffectedRows") {
+            envelope["numDmlAffectedRows"] = affected.clone();
+        }
+        if let Some(stats) = document.statistics["query"].get("dmlStats") {
+            envelope["dmlStats"] = stats.clone();
+        }
+        return Ok(Reply::Json(envelope));
+    };
+    let address = rows_of.result_address()?;
     let catalog = Arc::clone(&emulator.catalog);
     blocking(move || {
         let version = catalog.table(&address.name)?.current();
@@ -254,8 +263,47 @@ fn location_of(emulator: &Emulator, asked: Option<String>, destination: Option<&
     asked.or_else(of_dataset).unwrap_or_else(|| "US".to_owned())
 }
 
+/// What the answer to a statement without rows has for a schema: that of the table it changed.
+fn result_schema(emulator: &Emulator, document: &JobDocument) -> Value {
+    let changed = document.statistics["query"].get("dmlStats").is_some();
+    let table = document.destination.as_ref().filter(|_| changed);
+    let table = table.and_then(|name| emulator.catalog.table(name).ok());
+    let fields = table.map(|t| super::fields::documents(&t.current().definition.fields));
+    json!({"fields": fields.unwrap_or_else(|| json!([]))})
+}
+
+/// Where a query's rows go; of other statements, what they make or change.
+fn destined(
+    emulator: &Emulator,
+    document: &mut JobDocument,
+    spec: &QuerySpec,
+    named: Option<Destination>,
+) -> Outcome<Option<Destination>> {
+    match (query::output(emulator, spec), named) {
+        (Output::Rows, Some(named)) => {
+            let named = named.resolve(&emulator.catalog)?;
+            document.destination = Some(named.address.name.clone());
+            Ok(Some(named))
+        }
+        (Output::Rows, None) => {
+            let destination = anonymous(emulator, document)?;
+            document.destination = Some(destination.address.name.clone());
+            Ok(Some(destination))
+        }
+        (_, Some(_)) => {
+            Err(Failure::invalid("Cannot set destination table in jobs with DML or DDL statements or scripts"))
+        }
+        (Output::Table(name), None) => {
+            document.configuration["query"]["destinationTable"] = name.reference();
+            document.destination = Some(name);
+            Ok(None)
+        }
+        (Output::Other, None) => Ok(None),
+    }
+}
+
 /// A destination nobody asked for, shown in the job's configuration because clients read the rows from there.
-fn anonymous(emulator: &Emulator, document: &mut JobDocument) -> Outcome<Destination> {
+pub(super) fn anonymous(emulator: &Emulator, document: &mut JobDocument) -> Outcome<Destination> {
     let definition = emulator.catalog.anonymous_table(&document.project, &document.location)?;
     let query = &mut document.configuration["query"];
     query["destinationTable"] = definition.name.reference();
@@ -318,33 +366,32 @@ async fn execute(emulator: Arc<Emulator>, job: Arc<Job>, work: Work, twist: Opti
             if let Some(Twist::RowCountOff) = twist {
                 faults::take_a_row_off(&mut statistics);
             }
-            commit(&emulator, &document, spec.destination, loaded.target, loaded.parts, statistics, cancelled)
+            let (destination, cancelled): (_, Cancelled) = (spec.destination, Arc::new(cancelled));
+            commit_rows(&emulator, &document, destination, loaded.target, loaded.parts, statistics, &cancelled)
                 .await
         }
         Work::Query(spec, destination) => {
-            check_location(&emulator, &destination.address.name, &document.location)?;
-            let prepared = query::prepare(&emulator, &spec, &document.location).await?;
-            let target = Arc::new(destination.target(&emulator.catalog, &prepared.fields, false)?);
-            let mut statistics = prepared.statistics(false);
-            let parts = query::write(prepared, Arc::clone(&target), cancelled.clone()).await?;
-            let rows: u64 = parts.iter().map(|p| p.rows).sum();
-            statistics["query"]["outputRows"] = json!(rows.to_string());
-            commit(&emulator, &document, *destination, target, parts, statistics, cancelled).await
+            for name in destination.iter().map(|d| &d.address.name).chain(&document.destination) {
+                check_location(&emulator, name, &document.location)?;
+            }
+            query::run(&emulator, document, *spec, destination.map(|d| *d), Arc::new(cancelled)).await
         }
     }
 }
 
-async fn commit(
+/// Makes rows that were written visible, with the job's statistics.
+pub(super) async fn commit_rows(
     emulator: &Arc<Emulator>,
     document: &JobDocument,
     destination: Destination,
     target: Arc<super::destination::Target>,
     parts: Vec<super::versions::Part>,
     statistics: Value,
-    cancelled: impl Fn() -> bool + Send + 'static,
+    cancelled: &Cancelled,
 ) -> Outcome<Value> {
     let (emulator, project, id): (_, ProjectId, JobId) =
         (Arc::clone(emulator), document.project.clone(), document.id.clone());
+    let cancelled = Arc::clone(cancelled);
     blocking(move || {
         if cancelled() {
             return Err(Failure::stopped());

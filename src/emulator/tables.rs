@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::catalog::{Catalog, DATASET_REST, DatasetDocument, apply_rest};
 use super::fields::{self, Field, Mode};
 use super::files::same_name;
-use super::names::{Address, DatasetId, ProjectId};
+use super::names::{Address, DatasetId, ProjectId, TableName};
 use super::partitions::Partitioning;
 use super::versions::{Definition, Part, Version};
 use super::wire::{Arguments, Failure, Outcome, Reply, integer, object, text};
@@ -92,14 +92,20 @@ pub(super) fn insert_table(
             return Err(Failure::not_implemented(format!("tables with {member}")));
         }
     }
-    let mut definition = Definition::new(address.name.clone());
+    let definition = defined(address.name.clone(), body)?;
+    let table = catalog.create_table(Version::empty(definition))?;
+    Ok(Reply::Json(resource(&table.current(), &address, &location)))
+}
+
+/// What a table document says about a table to make.
+pub(super) fn defined(name: TableName, body: &Body) -> Outcome<Definition> {
+    let mut definition = Definition::new(name);
     if let Some(schema) = object(body, "schema") {
         definition.fields = fields::parse_schema(schema)?;
     }
     apply_table(&mut definition, body)?;
     definition.check_partitioning()?;
-    let table = catalog.create_table(Version::empty(definition))?;
-    Ok(Reply::Json(resource(&table.current(), &address, &location)))
+    Ok(definition)
 }
 
 pub(super) fn get_table(catalog: &Catalog, address: &Address) -> Outcome<Reply> {
@@ -271,7 +277,7 @@ fn changed_schema(definition: &Definition, wanted: Vec<Field>) -> Outcome<Vec<Fi
 }
 
 /// The members that a client may set, at creation or later; an explicit null clears.
-fn apply_table(definition: &mut Definition, body: &Body) -> Outcome<()> {
+pub(super) fn apply_table(definition: &mut Definition, body: &Body) -> Outcome<()> {
     const REST: [&str; 6] =
         ["friendlyName", "description", "labels", "clustering", "maxStaleness", "encryptionConfiguration"];
     apply_rest(&mut definition.rest, body, &REST);
@@ -294,7 +300,7 @@ fn apply_table(definition: &mut Definition, body: &Body) -> Outcome<()> {
     Ok(())
 }
 
-fn resource(version: &Version, address: &Address, location: &str) -> Value {
+pub(super) fn resource(version: &Version, address: &Address, location: &str) -> Value {
     let (definition, partition) = (&version.definition, address.partition);
     let name = &definition.name;
     let rows: u64 = version.parts_of(partition).map(|part| part.rows).sum();

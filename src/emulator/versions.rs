@@ -70,7 +70,11 @@ impl Definition {
 
     /// `type`, as the table's document shows it.
     pub(super) fn kind(&self) -> &'static str {
-        if self.rest.contains_key("snapshotDefinition") { "SNAPSHOT" } else { "TABLE" }
+        match self.view() {
+            Some(_) => "VIEW",
+            None if self.rest.contains_key("snapshotDefinition") => "SNAPSHOT",
+            None => "TABLE",
+        }
     }
 
     pub(super) fn check_partitioning(&self) -> Outcome<()> {
@@ -95,6 +99,11 @@ impl Definition {
             "The field specified for {division}partitioning can only be of type {types}. The type found is: {}.",
             field.kind.legacy()
         )))
+    }
+
+    /// The GoogleSQL text of a view.
+    pub(super) fn view(&self) -> Option<&str> {
+        self.rest.get("view")?.get("query")?.as_str()
     }
 
     pub(super) fn is_expired(&self) -> bool {

@@ -4,172 +4,145 @@
 //! more, and sometimes with another meaning: integer division, NULLs last, concat() that skips NULL,
 //! FOR SYSTEM_TIME AS OF ignored.
 
+mod assign;
 mod calls;
 mod casts;
+mod changes;
 mod check;
 mod dates;
+mod ddl;
+mod dml;
+mod execute;
 mod expressions;
 mod filter;
 mod functions;
+mod insert;
+mod merge;
 mod parameters;
 mod rewrite;
 mod prune;
 mod scan;
+mod scope;
+mod script;
+mod select;
+mod spec;
+mod statements;
 mod tables;
+mod usage;
 pub(super) mod values;
+mod views;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use datafusion::arrow::array::{Array, RecordBatch, RecordBatchOptions};
-use datafusion::arrow::datatypes::{Field as ArrowField, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef};
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as PlanStatement;
 use datafusion::sql::sqlparser::ast::{Query, Statement};
-use datafusion::sql::sqlparser::dialect::BigQueryDialect;
-use datafusion::sql::sqlparser::parser::Parser;
 use futures::StreamExt;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use self::parameters::Parameters;
+pub(super) use self::execute::{dry_run, output, run, Output};
 use self::rewrite::Rewriter;
+use self::scan::ScanTable;
+use self::scope::Scope;
+pub(super) use self::spec::QuerySpec;
 use super::Emulator;
-use super::destination::{Destination, Disposition, Target};
+use super::destination::Target;
 use super::fields::{self, Field, Mode, arrow_schema};
 use super::files::{RowsWriter, conform, same_name};
-use super::names::{DatasetId, ProjectId};
 use super::versions::Part;
-use super::wire::{Failure, Outcome, integer, object, text};
+use super::wire::{Failure, Outcome};
 
-/// What BigQuery bills at least: 10 MiB for each query that reads anything.
-const BILLED_BYTES_MIN: u64 = 10 << 20;
+/// Whether the job was asked to stop.
+pub(super) type Cancelled = Arc<dyn Fn() -> bool + Send + Sync>;
 
-/// `configuration.query`, or the body of jobs.query.
-#[derive(Debug, Clone)]
-pub(super) struct QuerySpec {
-    sql: String,
-    project: ProjectId,
-    default_dataset: Option<(ProjectId, DatasetId)>,
-    parameters: Parameters,
-    bytes_billed_max: Option<u64>,
-    /// A destination that was asked for.
-    pub destination: Option<Destination>,
+/// Where a statement runs, and what the names in it stand for.
+#[derive(Debug, Clone, Copy)]
+struct Environment<'a> {
+    emulator: &'a Emulator,
+    spec: &'a QuerySpec,
+    location: &'a str,
+    scope: &'a Scope,
 }
 
-impl QuerySpec {
-    pub(super) fn parse(query: &Map<String, Value>, project: &ProjectId) -> Outcome<Self> {
-        let sql = text(query, "query").filter(|sql| !sql.trim().is_empty());
-        let sql = sql.ok_or_else(|| Failure::invalid("Required parameter is missing: query"))?.to_owned();
-        // BigQuery's own rule: a prefix in the text decides, then the flag, and without either it is legacy SQL.
-        let prefix = sql.trim_start().lines().next().unwrap_or_default().trim().to_ascii_lowercase();
-        let is_legacy = match prefix.as_str() {
-            "#legacysql" => true,
-            "#standardsql" => false,
-            _ => query.get("useLegacySql").and_then(Value::as_bool) != Some(false),
-        };
-        if is_legacy {
-            return Err(Failure::not_implemented(
-                "legacy SQL (useLegacySql is true unless a request says false)",
-            ));
+impl<'a> Environment<'a> {
+    fn rewriter(&self) -> Rewriter<'a> {
+        Rewriter {
+            catalog: &self.emulator.catalog,
+            project: &self.spec.project,
+            default_dataset: self.spec.default_dataset.as_ref(),
+            location: self.location,
+            parameters: &self.spec.parameters,
+            scope: self.scope,
+            now_us: chrono::Utc::now().timestamp_micros(),
+            scans: Vec::new(),
+            listings: Vec::new(),
+            views: Vec::new(),
+            ctes: Vec::new(),
+            positional: 0,
+            merged: Vec::new(),
         }
-        for member in ["userDefinedFunctionResources", "tableDefinitions", "scriptOptions"] {
-            if query.get(member).is_some_and(|v| !v.is_null()) {
-                return Err(Failure::not_implemented(member));
-            }
-        }
-        let default_dataset = match object(query, "defaultDataset") {
-            None => None,
-            Some(dataset) => {
-                let project = text(dataset, "projectId").unwrap_or(project.as_str());
-                let id = text(dataset, "datasetId").ok_or_else(|| {
-                    Failure::invalid("Required parameter is missing: defaultDataset.datasetId")
-                })?;
-                Some((ProjectId::parse(project)?, DatasetId::parse(id)?))
-            }
-        };
-        let destination = object(query, "destinationTable")
-            .map(|table| Destination::parse(query, table, project, Disposition::Empty))
-            .transpose()?;
-        Ok(QuerySpec {
-            sql,
-            project: project.clone(),
-            default_dataset,
-            parameters: Parameters::parse(query)?,
-            bytes_billed_max: integer(query, "maximumBytesBilled")?.and_then(|n| u64::try_from(n).ok()),
-            destination,
-        })
     }
 }
 
 /// A query that is planned and may run.
 #[derive(Debug)]
-pub(super) struct Prepared {
-    pub fields: Vec<Field>,
+struct Prepared {
+    fields: Vec<Field>,
     plan: Arc<dyn ExecutionPlan>,
     task: Arc<TaskContext>,
-    bytes: u64,
+    scans: Vec<Arc<ScanTable>>,
 }
 
 impl Prepared {
-    pub(super) fn bytes_processed(&self) -> u64 {
-        self.bytes
-    }
-
-    pub(super) fn schema_document(&self) -> Value {
+    fn schema_document(&self) -> Value {
         json!({"fields": fields::documents(&self.fields)})
     }
 
-    fn bytes_billed(&self) -> u64 {
-        match self.bytes {
-            0 => 0,
-            bytes => bytes.div_ceil(1 << 20).saturating_mul(1 << 20).max(BILLED_BYTES_MIN),
-        }
+    /// Whether the `index`-th column is a NULL that no type is known of.
+    fn is_untyped(&self, index: usize) -> bool {
+        self.plan.schema().fields().get(index).is_some_and(|f| *f.data_type() == DataType::Null)
     }
 
-    /// `statistics.query` and its neighbours.
-    pub(super) fn statistics(&self, dry_run: bool) -> Value {
-        let bytes = self.bytes.to_string();
-        let billed = if dry_run { 0 } else { self.bytes_billed() };
-        let mut query = json!({
-            "statementType": "SELECT",
-            "totalBytesProcessed": bytes,
-            "totalBytesBilled": billed.to_string(),
-            "cacheHit": false,
-        });
-        if dry_run {
-            query["schema"] = self.schema_document();
-            query["totalBytesProcessedAccuracy"] = json!("PRECISE");
+    /// Refuses to run what would cost more than the request allows.
+    fn check_bytes_billed(&self, spec: &QuerySpec) -> Outcome<()> {
+        let billed = usage::Usage::of(&self.scans).bytes_billed();
+        match spec.bytes_billed_max {
+            Some(max) if billed > max => Err(Failure::bytes_billed(format!(
+                "Query exceeded limit for bytes billed: {max}. {billed} or higher required."
+            ))),
+            _ => Ok(()),
         }
-        json!({"totalBytesProcessed": bytes, "query": query})
     }
 }
 
-/// Parses, checks and plans. All mistakes in the text of a query are found here.
-pub(super) async fn prepare(emulator: &Emulator, spec: &QuerySpec, location: &str) -> Outcome<Prepared> {
-    let query = parse(&spec.sql)?;
-    let bytes = Arc::new(AtomicU64::new(0));
-    let mut rewriter = Rewriter {
-        catalog: &emulator.catalog,
-        project: &spec.project,
-        default_dataset: spec.default_dataset.as_ref(),
-        location,
-        parameters: &spec.parameters,
-        now_us: chrono::Utc::now().timestamp_micros(),
-        bytes: Arc::clone(&bytes),
-        scans: Vec::new(),
-        ctes: Vec::new(),
-        positional: 0,
-        merged: Vec::new(),
-    };
+/// Checks and plans. All mistakes in the text of a query are found here.
+async fn prepare(env: Environment<'_>, query: Query) -> Outcome<Prepared> {
+    let mut rewriter = env.rewriter();
     let (query, names) = rewriter.query(query)?;
-    let scans = rewriter.scans;
+    plan(env.emulator, rewriter, query, &names).await
+}
+
+/// Plans a query that is rewritten already.
+async fn plan(
+    emulator: &Emulator,
+    rewriter: Rewriter<'_>,
+    query: Query,
+    names: &[String],
+) -> Outcome<Prepared> {
+    let Rewriter { scans, listings, .. } = rewriter;
     let context = session(emulator);
-    for (index, scan) in scans.into_iter().enumerate() {
+    for (index, scan) in scans.iter().enumerate() {
         let name = TableReference::bare(format!("#{index}"));
-        context.register_table(name, scan).map_err(|e| query_failure(&e))?;
+        context.register_table(name, Arc::clone(scan) as _).map_err(|e| query_failure(&e))?;
+    }
+    for (index, listing) in listings.into_iter().enumerate() {
+        let name = TableReference::bare(format!("#i{index}"));
+        context.register_table(name, Arc::new(listing)).map_err(|e| query_failure(&e))?;
     }
     let statement = PlanStatement::Statement(Box::new(Statement::Query(Box::new(query))));
     let state = context.state();
@@ -177,41 +150,22 @@ pub(super) async fn prepare(emulator: &Emulator, spec: &QuerySpec, location: &st
     check::check_types(&plan)?;
     let plan = state.optimize(&plan).map_err(|e| query_failure(&e))?;
     filter::check_required_filters(&plan)?;
-    let fields = output_fields(plan.schema().as_arrow(), &names)?;
+    let fields = output_fields(plan.schema().as_arrow(), names)?;
     let plan =
         state.query_planner().create_physical_plan(&plan, &state).await.map_err(|e| query_failure(&e))?;
-    let bytes = bytes.load(Ordering::Relaxed);
-    let prepared = Prepared { fields, plan, task: context.task_ctx(), bytes };
-    if let Some(max) = spec.bytes_billed_max.filter(|max| prepared.bytes_billed() > *max) {
-        return Err(Failure::bytes_billed(format!(
-            "Query exceeded limit for bytes billed: {max}. {} or higher required.",
-            prepared.bytes_billed()
-        )));
-    }
-    Ok(prepared)
+    Ok(Prepared { fields, plan, task: context.task_ctx(), scans })
 }
 
-/// Runs the plan into files of the target. Nothing is visible until the parts are committed.
-pub(super) async fn write(
+/// Runs the plan and hands its batches to `take`, which may block. Columns have the names of `fields`.
+async fn drain<T: Send + 'static>(
     prepared: Prepared,
-    target: Arc<Target>,
-    cancelled: impl Fn() -> bool + Send + Sync + 'static,
-) -> Outcome<Vec<Part>> {
+    cancelled: Cancelled,
+    take: impl FnOnce(&mut dyn FnMut() -> Option<RecordBatch>) -> Outcome<T> + Send + 'static,
+) -> Outcome<T> {
     let named = arrow_names(&prepared.fields, &prepared.plan.schema());
     let mut stream = execute_stream(prepared.plan, prepared.task).map_err(|e| query_failure(&e))?;
     let (sender, mut batches) = tokio::sync::mpsc::channel::<RecordBatch>(2);
-    let writing = tokio::task::spawn_blocking(move || {
-        let wanted = arrow_schema(&target.fields);
-        let mut writer = RowsWriter::new(&target.dir, Arc::clone(&wanted), target.rule);
-        while let Some(batch) = batches.blocking_recv() {
-            let batch = conform(&batch, &wanted).map_err(|e| {
-                Failure::invalid_query(format!("the result does not fit its destination: {e}"))
-            })?;
-            check_required(&batch, &target.fields)?;
-            writer.write(&batch)?;
-        }
-        writer.finish()
-    });
+    let taking = tokio::task::spawn_blocking(move || take(&mut || batches.blocking_recv()));
     let mut failure = None;
     while let Some(batch) = stream.next().await {
         if cancelled() {
@@ -226,7 +180,7 @@ pub(super) async fn write(
         match renamed {
             Ok(batch) => {
                 if sender.send(batch).await.is_err() {
-                    break; // the writer failed and says why
+                    break; // the taker failed and says why
                 }
             }
             Err(error) => {
@@ -236,12 +190,29 @@ pub(super) async fn write(
         }
     }
     drop(sender);
-    let written = writing.await.unwrap_or_else(|e| Err(Failure::backend(format!("the writer died: {e}"))));
+    let taken = taking.await.unwrap_or_else(|e| Err(Failure::backend(format!("the writer died: {e}"))));
     // Parts that were written are dropped here, and with them their files.
     match failure {
         Some(failure) => Err(failure),
-        None => written,
+        None => taken,
     }
+}
+
+/// Runs the plan into files of the target. Nothing is visible until the parts are committed.
+async fn write(prepared: Prepared, target: Arc<Target>, cancelled: Cancelled) -> Outcome<Vec<Part>> {
+    drain(prepared, cancelled, move |next| {
+        let wanted = arrow_schema(&target.fields);
+        let mut writer = RowsWriter::new(&target.dir, Arc::clone(&wanted), target.rule);
+        while let Some(batch) = next() {
+            let batch = conform(&batch, &wanted).map_err(|e| {
+                Failure::invalid_query(format!("the result does not fit its destination: {e}"))
+            })?;
+            check_required(&batch, &target.fields)?;
+            writer.write(&batch)?;
+        }
+        writer.finish()
+    })
+    .await
 }
 
 fn check_required(batch: &RecordBatch, fields: &[Field]) -> Outcome<()> {
@@ -251,22 +222,6 @@ fn check_required(batch: &RecordBatch, fields: &[Field]) -> Outcome<()> {
         }
     }
     Ok(())
-}
-
-fn parse(sql: &str) -> Outcome<Query> {
-    let statements = Parser::parse_sql(&BigQueryDialect {}, sql)
-        .map_err(|e| Failure::invalid_query(format!("Syntax error: {e}")))?;
-    let mut statements = statements.into_iter();
-    match (statements.next(), statements.next()) {
-        (Some(Statement::Query(query)), None) => Ok(*query),
-        (Some(statement), None) => {
-            let text = statement.to_string();
-            let verb = text.split_whitespace().next().unwrap_or_default().to_uppercase();
-            Err(Failure::unsupported_sql(format!("{verb} statements")))
-        }
-        (_, Some(_)) => Err(Failure::unsupported_sql("scripts of several statements")),
-        (None, None) => Err(Failure::invalid_query("Syntax error: Unexpected end of statement")),
-    }
 }
 
 /// A session of DataFusion with our functions and none of its own conveniences.

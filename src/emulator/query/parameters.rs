@@ -68,8 +68,10 @@ impl Parameters {
         let found = match placeholder.strip_prefix('@') {
             Some(name) => self.named.get(&name.to_lowercase()).ok_or_else(|| format!("'{name}'")),
             None => {
-                *position += 1;
-                self.positional.get(*position - 1).ok_or_else(|| format!("at position {position}"))
+                // Numbered when the text was parsed.
+                *position = placeholder.trim_start_matches('?').parse().unwrap_or(0);
+                let index = position.wrapping_sub(1);
+                self.positional.get(index).ok_or_else(|| format!("at position {position}"))
             }
         };
         found.map_err(|which| Failure::invalid_query(format!("Query parameter {which} not found")))

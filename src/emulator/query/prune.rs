@@ -31,7 +31,7 @@ pub(super) fn wanted_parts(
     version: &Version,
     schema: Schema,
     predicate: Expr,
-) -> Result<Vec<Part>> {
+) -> Result<Vec<(usize, Part)>> {
     let schema = Arc::new(schema);
     let predicate = state.create_physical_expr(predicate, &DFSchema::try_from(Arc::clone(&schema))?)?;
     let mut partitions: Vec<Partition> = version.parts.iter().map(|p| p.partition).collect();
@@ -52,7 +52,8 @@ pub(super) fn wanted_parts(
         .filter(|(partition, kept)| *kept || *partition == Partition::Unpartitioned)
         .map(|(partition, _)| partition)
         .collect();
-    Ok(version.parts.iter().filter(|part| kept.binary_search(&part.partition).is_ok()).cloned().collect())
+    let parts = version.parts.iter().cloned().enumerate();
+    Ok(parts.filter(|(_, part)| kept.binary_search(&part.partition).is_ok()).collect())
 }
 
 /// A time column of a partition is between its bounds; a pseudo column is its first moment.

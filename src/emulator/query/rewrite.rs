@@ -8,8 +8,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
+use datafusion::datasource::MemTable;
 use datafusion::sql::sqlparser::ast::{
     Cte, Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
     GroupByExpr, Ident, LimitClause, ObjectName, Offset, OrderBy, OrderByExpr, OrderByKind, OrderByOptions,
@@ -19,9 +19,10 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::parameters::{Parameters, literal};
 use super::scan::ScanTable;
+use super::scope::Scope;
 use super::tables::Source;
 use crate::emulator::catalog::Catalog;
-use crate::emulator::names::{DatasetId, ProjectId};
+use crate::emulator::names::{DatasetId, ProjectId, TableName};
 use crate::emulator::wire::{Failure, Outcome};
 
 /// One pass over one query.
@@ -31,11 +32,15 @@ pub(super) struct Rewriter<'a> {
     pub default_dataset: Option<&'a (ProjectId, DatasetId)>,
     pub location: &'a str,
     pub parameters: &'a Parameters,
+    pub scope: &'a Scope,
     /// The start of the query, which is what CURRENT_TIMESTAMP() is in all of it.
     pub now_us: i64,
-    pub bytes: Arc<AtomicU64>,
     /// Tables found so far; the n-th goes by the name `#n`.
     pub scans: Vec<Arc<ScanTable>>,
+    /// INFORMATION_SCHEMA as it is now; the n-th goes by the name `#in`.
+    pub listings: Vec<MemTable>,
+    /// The views being expanded, outermost first.
+    pub views: Vec<TableName>,
     pub ctes: Vec<(String, Vec<String>)>,
     pub positional: usize,
     /// For each SELECT being rewritten: whose column a name that USING merged stands for.

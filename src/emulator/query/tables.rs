@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::rewrite::{Rewriter, lower, quoted, refuse_if};
 use super::scan::ScanTable;
 use crate::emulator::names::{DatasetId, ProjectId, TableId, TableName};
+use crate::emulator::versions::Version;
 use crate::emulator::wire::{Failure, Outcome};
 
 /// What an item of FROM brings into scope.
@@ -186,7 +187,33 @@ impl Rewriter<'_> {
             }
         }
         let table = self.resolve(&parts)?;
-        let version = self.catalog.version_at(&table, None)?;
+        let version = self.readable(&table)?;
+        if let Some(sql) = version.definition.view() {
+            add(sources, &alias, version.definition.fields.iter().map(|f| f.name.clone()).collect())?;
+            return self.view(&version.definition, sql, alias);
+        }
+        add(sources, &alias, version.definition.fields.iter().map(|f| f.name.clone()).collect())?;
+        let name = quoted(&format!("#{}", self.scans.len()));
+        self.scans.push(Arc::new(ScanTable::new(version)));
+        Ok(plain_table(name, alias))
+    }
+
+    /// The table that a name means, whether it exists or not.
+    pub(super) fn table_name(&self, name: &ObjectName) -> Outcome<TableName> {
+        let mut parts = Vec::new();
+        for part in &name.0 {
+            let ObjectNamePart::Identifier(ident) = part else {
+                return Err(Failure::unsupported_sql("table functions"));
+            };
+            // `p.d.t` in one pair of backticks is three parts.
+            parts.extend(ident.value.split('.').map(str::to_owned));
+        }
+        self.resolve(&parts)
+    }
+
+    /// The table as it is now, if it is where the query runs.
+    pub(super) fn readable(&self, table: &TableName) -> Outcome<Arc<Version>> {
+        let version = self.catalog.version_at(table, None)?;
         let dataset = self.catalog.dataset(&table.project, &table.dataset)?.document();
         if !dataset.location.eq_ignore_ascii_case(self.location) {
             return Err(Failure::not_found(format!(
@@ -194,10 +221,7 @@ impl Rewriter<'_> {
                 table.project, table.dataset, self.location
             )));
         }
-        add(sources, &alias, version.definition.fields.iter().map(|f| f.name.clone()).collect())?;
-        let name = quoted(&format!("#{}", self.scans.len()));
-        self.scans.push(Arc::new(ScanTable::new(version, Arc::clone(&self.bytes))));
-        Ok(plain_table(name, alias))
+        Ok(version)
     }
 
     fn resolve(&self, parts: &[String]) -> Outcome<TableName> {

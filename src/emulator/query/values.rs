@@ -122,6 +122,13 @@ pub(super) fn timestamp_text(micros: i64) -> String {
     format!("{}+00", short_fraction(datetime_text(micros, ' ')))
 }
 
+/// In a literal of INFORMATION_SCHEMA, from milliseconds: `2024-01-05T01:02:03.456Z`.
+pub(super) fn timestamp_literal(ms: i64) -> String {
+    let micros = ms.saturating_mul(1000);
+    let text = datetime_text(micros.div_euclid(1_000_000).saturating_mul(1_000_000), 'T');
+    format!("{text}.{:03}Z", ms.rem_euclid(1000))
+}
+
 pub(super) fn cast_datetime_text(micros: i64) -> String {
     short_fraction(datetime_text(micros, ' '))
 }

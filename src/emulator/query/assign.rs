@@ -1,0 +1,137 @@
+//! What may be assigned to a column, and how: GoogleSQL converts literals and widens numbers, nothing else.
+
+use datafusion::sql::sqlparser::ast::{CastKind, DataType, ExactNumberInfo, Expr, ObjectName, Value};
+use datafusion::sql::sqlparser::dialect::BigQueryDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+
+use super::dml::Layout;
+use super::rewrite::string_literal;
+use super::select::null;
+use super::Prepared;
+use crate::emulator::fields::{Field, Kind, Mode};
+use crate::emulator::files::same_name;
+use crate::emulator::versions::Definition;
+use crate::emulator::wire::{Failure, Outcome};
+
+/// The parts of a dotted name, without backticks.
+pub(super) fn name_parts(name: &ObjectName) -> Vec<String> {
+    name.0.iter().filter_map(|part| part.as_ident()).map(|ident| ident.value.clone()).collect()
+}
+
+pub(super) fn column_index(definition: &Definition, name: &str) -> Outcome<usize> {
+    definition.fields.iter().position(|f| same_name(&f.name, name)).ok_or_else(|| {
+        Failure::invalid_query(format!("Column {name} is not present in table {}", definition.name))
+    })
+}
+
+/// The expression whose value is stored: DEFAULT becomes the column's own, a literal takes the column's type.
+pub(super) fn assigned(expr: Expr, field: &Field) -> Outcome<Expr> {
+    let expr = match expr {
+        Expr::Identifier(ident) if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("DEFAULT") => {
+            default_value(field)?
+        }
+        other => other,
+    };
+    let Some(target) = literal_target(field.kind).filter(|_| field.mode != Mode::Repeated) else {
+        return Ok(expr);
+    };
+    let text = match &expr {
+        Expr::Value(value) => match (&value.value, field.kind) {
+            (Value::Number(text, _), Kind::Numeric | Kind::BigNumeric) => text.clone(),
+            (Value::Number(..), _) => return Ok(expr),
+            (value, Kind::Date | Kind::DateTime | Kind::Time | Kind::Timestamp) => {
+                match value.clone().into_string() {
+                    Some(text) => text,
+                    None => return Ok(expr),
+                }
+            }
+            _ => return Ok(expr),
+        },
+        _ => return Ok(expr),
+    };
+    Ok(Expr::Cast {
+        kind: CastKind::Cast,
+        expr: Box::new(string_literal(&text)),
+        data_type: target,
+        array: false,
+        format: None,
+    })
+}
+
+fn literal_target(kind: Kind) -> Option<DataType> {
+    Some(match kind {
+        Kind::Numeric => DataType::Numeric(ExactNumberInfo::None),
+        Kind::BigNumeric => DataType::BigNumeric(ExactNumberInfo::None),
+        Kind::Date => DataType::Date,
+        Kind::DateTime => DataType::Datetime(None),
+        Kind::Time => DataType::Time(None, datafusion::sql::sqlparser::ast::TimezoneInfo::None),
+        Kind::Timestamp => {
+            DataType::Timestamp(None, datafusion::sql::sqlparser::ast::TimezoneInfo::None)
+        }
+        _ => return None,
+    })
+}
+
+/// A column's DEFAULT, or NULL.
+pub(super) fn default_value(field: &Field) -> Outcome<Expr> {
+    let Some(text) = field.rest.get("defaultValueExpression").and_then(|v| v.as_str()) else {
+        return Ok(null());
+    };
+    let parsed = Parser::new(&BigQueryDialect {}).try_with_sql(text).and_then(|mut p| p.parse_expr());
+    let expr = parsed.map_err(|e| {
+        Failure::invalid_query(format!("Invalid default value of column {}: {e}", field.name))
+    })?;
+    // A default may be any constant; written out as a literal it takes the column's type like one.
+    assigned(expr, &Field { rest: serde_json::Map::new(), ..field.clone() })
+}
+
+/// Whether the types of the planned values fit their columns.
+pub(super) fn check(prepared: &Prepared, layout: &Layout, definition: &Definition) -> Outcome<()> {
+    for &(column, index) in &layout.columns {
+        let (Some(value), Some(field)) = (prepared.fields.get(column), definition.fields.get(index)) else {
+            return Err(Failure::backend("a plan has fewer columns than it was made with"));
+        };
+        if !prepared.is_untyped(column) && !fits(value, field) {
+            return Err(Failure::invalid_query(format!(
+                "Value has type {} which cannot be inserted into column {}, which has type {}",
+                type_name(value),
+                field.name,
+                type_name(field)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Whether values of one type may be stored as another.
+pub(super) fn fits(value: &Field, field: &Field) -> bool {
+    let widens = matches!(
+        (value.kind, field.kind),
+        (Kind::Int64, Kind::Numeric | Kind::BigNumeric | Kind::Float64)
+            | (Kind::Numeric, Kind::BigNumeric | Kind::Float64)
+            | (Kind::BigNumeric, Kind::Float64)
+    );
+    let repeated = (value.mode == Mode::Repeated, field.mode == Mode::Repeated);
+    match repeated {
+        (true, true) | (false, false) if value.kind == Kind::Record && field.kind == Kind::Record => {
+            value.fields.len() == field.fields.len()
+                && value.fields.iter().zip(&field.fields).all(|(value, field)| fits(value, field))
+        }
+        // An array of another type is converted only when it is a literal, whose values are NULL or numbers.
+        (true, true) => value.kind == field.kind || widens,
+        (false, false) => value.kind == field.kind || widens,
+        _ => false,
+    }
+}
+
+pub(super) fn type_name(field: &Field) -> String {
+    let name = match field.kind {
+        Kind::Record => {
+            let inner: Vec<String> =
+                field.fields.iter().map(|f| format!("{} {}", f.name, type_name(f))).collect();
+            format!("STRUCT<{}>", inner.join(", "))
+        }
+        kind => kind.sql().to_owned(),
+    };
+    if field.mode == Mode::Repeated { format!("ARRAY<{name}>") } else { name }
+}

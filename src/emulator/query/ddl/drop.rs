@@ -1,0 +1,81 @@
+//! DROP and TRUNCATE.
+
+use datafusion::sql::sqlparser::ast::ObjectName;
+use serde_json::{Value, json};
+
+use super::{Operation, dataset_name, performed};
+use crate::emulator::query::changes::{Counts, check_target};
+use crate::emulator::query::execute::Runner;
+use crate::emulator::query::scope::Scope;
+use crate::emulator::query::statements::{Drop, DropKind};
+use crate::emulator::query::usage::Usage;
+use crate::emulator::versions::Definition;
+use crate::emulator::wire::{Failure, Outcome};
+
+pub(super) async fn run(runner: &Runner, scope: &Scope, drop: Drop) -> Outcome<Value> {
+    let env = runner.environment(scope);
+    let Drop { kind, if_exists, name, cascade } = drop;
+    let statistics = Usage::default().statistics(kind.statement_type(), false);
+    let settled = |outcome: Outcome<()>| match outcome {
+        Ok(()) => Ok(Operation::Drop),
+        Err(failure) if failure.code == 404 && if_exists => Ok(Operation::Skip),
+        Err(failure) => Err(failure),
+    };
+    if kind == DropKind::Schema {
+        let (project, id) = dataset_name(env, &name)?;
+        let reference = json!({"projectId": project.as_str(), "datasetId": id.as_str()});
+        let dropped = runner
+            .commit(Value::Null, move |catalog, _, _| Ok(catalog.delete_dataset(&project, &id, cascade)))
+            .await?;
+        let mut statistics = statistics;
+        statistics["query"]["ddlTargetDataset"] = reference;
+        statistics["query"]["ddlOperationPerformed"] = json!(settled(dropped)?.name());
+        return Ok(statistics);
+    }
+    let name = env.rewriter().table_name(&name)?;
+    let target = name.clone();
+    let dropped = runner
+        .commit(Value::Null, move |catalog, _, _| {
+            let found = catalog.table(&name).and_then(|t| check_kind(&t.current().definition, kind));
+            Ok(found.and_then(|()| catalog.delete_table(&name)))
+        })
+        .await?;
+    Ok(performed(statistics, settled(dropped)?, &target))
+}
+
+fn check_kind(definition: &Definition, kind: DropKind) -> Outcome<()> {
+    let wanted = match kind {
+        DropKind::View => "VIEW",
+        DropKind::Snapshot => "SNAPSHOT",
+        DropKind::Table | DropKind::Schema => "TABLE",
+    };
+    let found = definition.kind();
+    if found == wanted {
+        return Ok(());
+    }
+    Err(Failure::invalid(format!(
+        "{} is not allowed for this operation because it is currently a {found}.",
+        definition.name.legacy()
+    )))
+}
+
+pub(super) async fn truncate(runner: &Runner, scope: &Scope, name: &ObjectName) -> Outcome<Value> {
+    let name = runner.environment(scope).rewriter().table_name(name)?;
+    let statistics = Usage::default().statistics("TRUNCATE_TABLE", false);
+    runner
+        .commit(Value::Null, move |catalog, mut commit, settled| {
+            catalog.table(&name)?.change(|version| {
+                check_target(&version.definition)?;
+                let deleted = version.parts.iter().map(|part| part.rows).sum();
+                let counts = Counts { deleted, ..Counts::default() };
+                let mut statistics = statistics;
+                counts.document(&mut statistics["query"]);
+                commit.statistics = statistics.clone();
+                version.parts.clear();
+                version.commits.retain(|commit| !settled(commit));
+                version.commits.push(commit);
+                Ok(statistics)
+            })
+        })
+        .await
+}

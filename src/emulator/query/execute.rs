@@ -1,0 +1,212 @@
+//! Runs the statements of a query job.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::changes::{self, Committed};
+use super::dml::plan_dml;
+use super::scope::Scope;
+use super::statements::{self, Parsed, Statement};
+use super::usage::Usage;
+use super::{Cancelled, Environment, QuerySpec, ddl, prepare, script, write};
+use crate::emulator::Emulator;
+use crate::emulator::destination::Destination;
+use crate::emulator::jobs::JobDocument;
+use crate::emulator::names::TableName;
+use crate::emulator::run::{blocking, commit_rows};
+use crate::emulator::versions::Commit;
+use crate::emulator::wire::{Failure, Outcome};
+
+/// How often a statement starts over because others changed its table; each time one of them got on.
+const OVERTAKEN_MAX: usize = 50;
+
+/// What a query job leaves behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::emulator) enum Output {
+    /// Rows, in a table of the job's own.
+    Rows,
+    /// A table that was made or changed.
+    Table(TableName),
+    /// Nothing that has a name, or several things.
+    Other,
+}
+
+/// Told before the job exists. A text with a mistake in it is taken for a query, and fails as one.
+pub(in crate::emulator) fn output(emulator: &Emulator, spec: &QuerySpec) -> Output {
+    let Ok(statements) = statements::parse(&spec.sql) else { return Output::Rows };
+    match single(&statements) {
+        Some(Statement::Select(_)) => Output::Rows,
+        Some(statement) => {
+            let scope = Scope::default();
+            let env = Environment { emulator, spec, location: "", scope: &scope };
+            let name = statement.target().and_then(|name| env.rewriter().table_name(name).ok());
+            name.map_or(Output::Other, Output::Table)
+        }
+        None => Output::Other,
+    }
+}
+
+/// The statement of a text that is no script. Functions that go before it belong to it.
+fn single(statements: &[Parsed]) -> Option<&Statement> {
+    let (last, before) = statements.split_last()?;
+    let functions = before.iter().all(|p| matches!(p.statement, Statement::CreateFunction(_)));
+    let scripted = matches!(
+        &last.statement,
+        Statement::Declare { .. } | Statement::Set { .. } | Statement::CreateFunction(_)
+    );
+    (functions && !scripted).then_some(&last.statement)
+}
+
+/// `statistics` of a job that is not run, and the schema of its rows.
+pub(in crate::emulator) async fn dry_run(
+    emulator: &Arc<Emulator>,
+    spec: &QuerySpec,
+    location: &str,
+) -> Outcome<Value> {
+    let parsed = statements::parse(&spec.sql)?;
+    let scope = Scope::default();
+    let env = Environment { emulator, spec, location, scope: &scope };
+    let Some(statement) = single(&parsed).cloned() else {
+        return Ok(Usage::default().statistics("SCRIPT", true));
+    };
+    let scope = script::functions(&parsed)?;
+    let env = Environment { scope: &scope, ..env };
+    let kind = statement.kind();
+    match statement {
+        Statement::Select(query) => {
+            let prepared = prepare(env, *query).await?;
+            prepared.check_bytes_billed(spec)?;
+            let mut statistics = Usage::of(&prepared.scans).statistics(kind, true);
+            statistics["query"]["schema"] = prepared.schema_document();
+            Ok(statistics)
+        }
+        Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Merge(_) => {
+            let planned = plan_dml(env, statement).await?;
+            planned.prepared.check_bytes_billed(spec)?;
+            let mut statistics = Usage::of(&planned.prepared.scans).statistics(kind, true);
+            let definition = &planned.version.definition;
+            statistics["query"]["schema"] =
+                json!({"fields": crate::emulator::fields::documents(&definition.fields)});
+            Ok(statistics)
+        }
+        other => ddl::dry_run(env, other).await,
+    }
+}
+
+/// What every statement of a job shares.
+#[derive(Clone)]
+pub(super) struct Runner {
+    pub emulator: Arc<Emulator>,
+    pub spec: Arc<QuerySpec>,
+    pub document: Arc<JobDocument>,
+    pub cancelled: Cancelled,
+}
+
+/// Runs a job to its end; its statistics. `destination` is where the rows of a query go.
+pub(in crate::emulator) async fn run(
+    emulator: &Arc<Emulator>,
+    document: JobDocument,
+    spec: QuerySpec,
+    destination: Option<Destination>,
+    cancelled: Cancelled,
+) -> Outcome<Value> {
+    let parsed = statements::parse(&spec.sql)?;
+    let (spec, document) = (Arc::new(spec), Arc::new(document));
+    let runner = Runner { emulator: Arc::clone(emulator), spec, document, cancelled };
+    match single(&parsed).cloned() {
+        Some(statement) => {
+            let scope = script::functions(&parsed)?;
+            runner.statement(statement, &scope, destination).await
+        }
+        None => script::run(&runner, parsed).await,
+    }
+}
+
+impl Runner {
+    pub(super) fn environment<'a>(&'a self, scope: &'a Scope) -> Environment<'a> {
+        Environment {
+            emulator: &self.emulator,
+            spec: &self.spec,
+            location: &self.document.location,
+            scope,
+        }
+    }
+
+    pub(super) async fn statement(
+        &self,
+        statement: Statement,
+        scope: &Scope,
+        destination: Option<Destination>,
+    ) -> Outcome<Value> {
+        match statement {
+            Statement::Select(query) => {
+                let destination = destination.ok_or_else(|| Failure::backend("a query without a destination"))?;
+                self.select(*query, scope, destination).await
+            }
+            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Merge(_) => {
+                self.change(statement, scope).await
+            }
+            other => ddl::run(self, scope, other).await,
+        }
+    }
+
+    async fn select(
+        &self,
+        query: datafusion::sql::sqlparser::ast::Query,
+        scope: &Scope,
+        destination: Destination,
+    ) -> Outcome<Value> {
+        let prepared = prepare(self.environment(scope), query).await?;
+        prepared.check_bytes_billed(&self.spec)?;
+        let target = Arc::new(destination.target(&self.emulator.catalog, &prepared.fields, false)?);
+        let mut statistics = Usage::of(&prepared.scans).statistics("SELECT", false);
+        let parts = write(prepared, Arc::clone(&target), Arc::clone(&self.cancelled)).await?;
+        let rows: u64 = parts.iter().map(|p| p.rows).sum();
+        statistics["query"]["outputRows"] = json!(rows.to_string());
+        commit_rows(&self.emulator, &self.document, destination, target, parts, statistics, &self.cancelled).await
+    }
+
+    /// DML: once more from the start whenever another job changed the same rows first.
+    async fn change(&self, statement: Statement, scope: &Scope) -> Outcome<Value> {
+        let kind = statement.kind();
+        for _ in 0..OVERTAKEN_MAX {
+            let planned = plan_dml(self.environment(scope), statement.clone()).await?;
+            planned.prepared.check_bytes_billed(&self.spec)?;
+            let target = planned.target.clone();
+            let dir = self.emulator.catalog.table_dir(&target)?;
+            let mut statistics = Usage::of(&planned.prepared.scans).statistics(kind, false);
+            let changes = changes::write(planned, dir, Arc::clone(&self.cancelled)).await?;
+            changes.counts.document(&mut statistics["query"]);
+            if self.commit(statistics.clone(), move |catalog, commit, settled| changes.commit(catalog, commit, settled)).await?
+                == Committed::Done
+            {
+                return Ok(statistics);
+            }
+        }
+        let name = statement.target().map(ToString::to_string).unwrap_or_default();
+        Err(Failure::invalid_query(format!(
+            "Could not serialize access to table {name} due to concurrent update"
+        )))
+    }
+
+    /// Does `work`, which is to record the commit with what it changes.
+    pub(super) async fn commit<T: Send + 'static>(
+        &self,
+        statistics: Value,
+        work: impl FnOnce(&crate::emulator::catalog::Catalog, Commit, &dyn Fn(&Commit) -> bool) -> Outcome<T>
+        + Send
+        + 'static,
+    ) -> Outcome<T> {
+        let runner = self.clone();
+        blocking(move || {
+            if (runner.cancelled)() {
+                return Err(Failure::stopped());
+            }
+            let commit = Commit { job: runner.document.id.clone(), statistics };
+            let settled = |commit: &Commit| runner.emulator.jobs.is_settled(&runner.document.project, commit);
+            work(&runner.emulator.catalog, commit, &settled)
+        })
+        .await
+    }
+}

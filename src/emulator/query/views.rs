@@ -1,0 +1,74 @@
+//! Views: their query stands where their name is.
+
+use std::sync::LazyLock;
+
+use datafusion::sql::sqlparser::ast::{TableAlias, TableAliasColumnDef, TableFactor};
+
+use super::parameters::Parameters;
+use super::rewrite::{Rewriter, lower, quoted};
+use super::scope::Scope;
+use super::statements::{self, Statement};
+use crate::emulator::versions::Definition;
+use crate::emulator::wire::{Failure, Outcome};
+
+/// As deep as BigQuery lets views be built on views.
+const DEPTH_MAX: usize = 16;
+
+static NO_PARAMETERS: LazyLock<Parameters> = LazyLock::new(Parameters::default);
+static NO_SCOPE: LazyLock<Scope> = LazyLock::new(Scope::default);
+
+impl Rewriter<'_> {
+    /// The view's query as a table of FROM.
+    pub(super) fn view(&mut self, view: &Definition, sql: &str, alias: TableAlias) -> Outcome<TableFactor> {
+        if self.views.contains(&view.name) {
+            return Err(Failure::invalid_query(format!("View {} refers to itself", view.name)));
+        }
+        if self.views.len() == DEPTH_MAX {
+            return Err(Failure::invalid_query(format!(
+                "Too many nested views/persistent user-defined functions or possible circular reference; \
+                 maximum depth is {DEPTH_MAX}"
+            )));
+        }
+        let Some(Statement::Select(query)) = statements::parse(sql)?.pop().map(|p| p.statement) else {
+            return Err(Failure::invalid_query(format!("View {} is no query", view.name)));
+        };
+        self.views.push(view.name.clone());
+        // Nothing of the query that asks is seen in there, and names are those of the view's project.
+        let outer = Outer {
+            default_dataset: self.default_dataset.take(),
+            parameters: std::mem::replace(&mut self.parameters, &NO_PARAMETERS),
+            scope: std::mem::replace(&mut self.scope, &NO_SCOPE),
+            ctes: std::mem::take(&mut self.ctes),
+            merged: std::mem::take(&mut self.merged),
+        };
+        let rewritten = self.query(*query);
+        let Outer { default_dataset, parameters, scope, ctes, merged } = outer;
+        (self.default_dataset, self.parameters, self.scope) = (default_dataset, parameters, scope);
+        (self.ctes, self.merged) = (ctes, merged);
+        self.views.pop();
+        let (query, columns) = rewritten.map_err(|failure| Failure {
+            message: format!("{} (in view {})", failure.message, view.name),
+            ..failure
+        })?;
+        if columns.len() != view.fields.len() {
+            return Err(Failure::invalid_query(format!(
+                "View {} has other columns than when it was made", view.name
+            )));
+        }
+        let renamed = view.fields.iter().map(|field| TableAliasColumnDef {
+            name: lower(&quoted(&field.name)),
+            data_type: None,
+        });
+        let alias = TableAlias { columns: renamed.collect(), ..alias };
+        Ok(TableFactor::Derived { lateral: false, subquery: Box::new(query), alias: Some(alias), sample: None })
+    }
+}
+
+/// What a view does not see.
+struct Outer<'a> {
+    default_dataset: Option<&'a (crate::emulator::names::ProjectId, crate::emulator::names::DatasetId)>,
+    parameters: &'a Parameters,
+    scope: &'a Scope,
+    ctes: Vec<(String, Vec<String>)>,
+    merged: Vec<std::collections::BTreeMap<String, String>>,
+}
