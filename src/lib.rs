@@ -50,6 +50,7 @@ pub mod promote;
 pub mod verify;
 pub mod sweep;
 pub mod query;
+pub mod export;
 pub mod tables;
 
 // Stand-ins, so that everything runs offline: the source's API and BigQuery itself.

@@ -163,7 +163,11 @@ impl Command {
 
     /// Has something to end elsewhere, and listens for Ctrl-C itself.
     fn stops_itself(&self) -> bool {
-        matches!(self, Command::Query(_))
+        match self {
+            Command::Query(_) => true,
+            Command::Table(args) => args.stops_itself(),
+            _ => false,
+        }
     }
 
     async fn run(self, global: &Global) -> Result<()> {

@@ -2,7 +2,6 @@
 
 use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use indicatif::{BinaryBytes, HumanCount};
 use serde_json::json;
@@ -10,9 +9,9 @@ use serde_json::json;
 use super::connect::Warehouse;
 use super::rows_output::RowsOutput;
 use super::{Global, interrupted, output};
-use crate::bigquery::{Address, Answered, BigQuery, DryRun, Query, Write, arrow_schema};
-use crate::error::{Error, Kind, Result};
-use crate::query::{self, Price, Running, parse_bytes};
+use crate::bigquery::{Address, Answered, BigQuery, DryRun, Query, Running, Write, arrow_schema};
+use crate::error::{Error, Result};
+use crate::query::{self, Price, parse_bytes};
 use crate::render::Format;
 use crate::telemetry::{Waiting, say};
 
@@ -88,9 +87,6 @@ enum WriteArg {
     Empty,
 }
 
-/// Nobody who pressed Ctrl-C waits longer for the job's end.
-const CANCEL_MAX: Duration = Duration::from_secs(5);
-
 pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
     args.output.check()?;
     let query = asked(&args)?;
@@ -100,7 +96,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
     let running = Running::default();
     tokio::select! {
         ended = answer(&args, &query, &bigquery, &running, global) => ended,
-        () = interrupted() => Err(stop(&running, &bigquery).await),
+        () = interrupted() => Err(running.interrupted().await),
     }
 }
 
@@ -195,18 +191,6 @@ async fn answer(
         say(&format!("{} of {} rows\n", HumanCount(written), HumanCount(answered.rows)));
     }
     Ok(())
-}
-
-async fn stop(running: &Running, bigquery: &BigQuery) -> Error {
-    let interrupted = |what: String| Error::new(Kind::Interrupted, what);
-    match tokio::time::timeout(CANCEL_MAX, running.cancel(bigquery)).await {
-        Ok(None) => interrupted("interrupted".into()),
-        Ok(Some((id, Ok(())))) => interrupted(format!("interrupted; query job `{id}` is cancelled")),
-        Ok(Some((id, Err(error)))) => {
-            interrupted(format!("interrupted; query job `{id}` may still run: {error}"))
-        }
-        Err(_) => interrupted("interrupted; whether the query job is cancelled is not known".into()),
-    }
 }
 
 fn estimate(planned: &DryRun, price: &Price) -> String {

@@ -5,9 +5,7 @@ mod excerpt;
 mod parameters;
 mod price;
 
-use std::sync::Mutex;
-
-use crate::bigquery::{Answered, BigQuery, DryRun, JobFailure, Query};
+use crate::bigquery::{Answered, BigQuery, DryRun, JobFailure, Need, Query, Running};
 use crate::error::{Error, Kind, Result};
 use crate::tables::{parse_duration, parse_time};
 
@@ -40,32 +38,12 @@ pub async fn plan(bigquery: &BigQuery, query: &Query) -> Result<DryRun> {
     planned.map_err(|failure| explain(&failure, &query.sql, Kind::Usage))
 }
 
-/// The job that is running, for whoever wants it to end.
-#[derive(Debug, Default)]
-pub struct Running(Mutex<Option<String>>);
-
-impl Running {
-    fn set(&self, id: Option<String>) {
-        *self.0.lock().unwrap_or_else(|e| e.into_inner()) = id;
-    }
-
-    /// Cancels what runs. The id of the job, when there was one.
-    pub async fn cancel(&self, bigquery: &BigQuery) -> Option<(String, Result<()>)> {
-        let id = self.0.lock().unwrap_or_else(|e| e.into_inner()).take()?;
-        let cancelled = bigquery.cancel(&id).await;
-        Some((id, cancelled))
-    }
-}
-
 /// Runs the query to its end. Its rows, where it has some, are read afterwards.
 pub async fn run(bigquery: &BigQuery, query: &Query, running: &Running) -> Result<Answered> {
     let mut run = 1;
     loop {
         let id = format!("api2bq_query_{:016x}", fastrand::u64(..));
-        running.set(Some(id.clone()));
-        let ended = bigquery.run_query(&id, query).await;
-        running.set(None);
-        match ended? {
+        match running.during(bigquery, &id, bigquery.run_query(&id, query)).await? {
             Ok(answered) => return Ok(answered),
             // A statement that failed has done nothing; of a script the first ones may be done.
             Err(failure) if failure.transient && run < RUNS_MAX && !is_script(&query.sql) => {
@@ -95,7 +73,7 @@ fn explain(failure: &JobFailure, sql: &str, kind: Kind) -> Error {
             error.hint("bare table names are looked for in `--default-dataset`, and all in `--project`")
         }
         "bytesBilledLimitExceeded" => error.hint("raise `--max-bytes`, or read fewer columns or partitions"),
-        "accessDenied" => error.hint(crate::bigquery::Need::GET_DATA.hint()),
+        "accessDenied" => error.hint(Need::GET_DATA.hint()),
         "stopped" => error.hint("somebody cancelled the job"),
         _ if failure.message.contains("without a filter over column") => {
             error.hint("name the partitions: `WHERE _PARTITIONTIME >= TIMESTAMP '2026-01-01'`")

@@ -4,6 +4,7 @@ mod copy;
 mod create;
 mod definition;
 mod delete;
+mod export;
 mod iam;
 mod list;
 mod recover;
@@ -28,6 +29,7 @@ for the shell.
 Examples:
   api2bq table create LANL.flows_staging --from-pipeline flows --create-dataset
   api2bq table list LANL
+  api2bq table rows LANL.flows --limit 10
   api2bq table show LANL.flows_staging
   api2bq table copy LANL.flows LANL.flows_backup
   api2bq table delete LANL.flows_backup
@@ -43,6 +45,7 @@ enum Action {
     Show(show::Args),
     List(list::Args),
     Rows(rows::Args),
+    Export(export::Args),
     Update(update::Args),
     Copy(copy::Args),
     Rename(copy::RenameArgs),
@@ -58,12 +61,20 @@ enum TableFormat {
     Json,
 }
 
+impl Args {
+    /// Ends what runs in BigQuery itself, when it is told to stop.
+    pub(super) fn stops_itself(&self) -> bool {
+        matches!(self.action, Action::Export(_))
+    }
+}
+
 pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
     match args.action {
         Action::Create(args) => create::run(*args).await,
         Action::Show(args) => show::run(args).await,
         Action::List(args) => list::run(args).await,
         Action::Rows(args) => rows::run(args, global).await,
+        Action::Export(args) => export::run(args, global).await,
         Action::Update(args) => update::run(args).await,
         Action::Copy(args) => copy::run(args, global).await,
         Action::Rename(args) => copy::rename(args, global).await,
