@@ -218,6 +218,47 @@ impl Destination {
         }
     }
 
+    /// Rows that are added to a table that is there, by no job.
+    pub(super) fn append_to(address: Address) -> Self {
+        Destination {
+            address,
+            disposition: Disposition::Append,
+            create: false,
+            updates: SchemaUpdates::default(),
+            partitioning: None,
+            require_filter: false,
+            clustering: None,
+            expiration_ms: None,
+            rest: Map::new(),
+        }
+    }
+
+    /// Adds parts; `then` may rearrange what the table holds as long as its rows are the same.
+    pub(super) fn add(
+        &self,
+        catalog: &Catalog,
+        target: &Target,
+        parts: Vec<Part>,
+        then: impl FnOnce(&mut Version),
+    ) -> Outcome<()> {
+        catalog.table(&self.address.name)?.change(|version| {
+            self.check_unchanged(&version.definition, target)?;
+            version.parts.extend(parts);
+            then(version);
+            Ok(())
+        })
+    }
+
+    fn check_unchanged(&self, definition: &Definition, target: &Target) -> Outcome<()> {
+        let same = definition.fields.len() == target.fields.len()
+            && definition.fields.iter().zip(&target.fields).all(|(a, b)| same_shape(a, b));
+        if same && definition.partitioning == target.partitioning {
+            return Ok(());
+        }
+        let name = self.address.name.legacy();
+        Err(Failure::invalid(format!("Schema of table {name} changed during the job")))
+    }
+
     /// Fixes what will be written, from the table as it is now and the schema of the rows to come.
     ///
     /// `declared` says that the user gave `incoming`, so that it may not differ from the table's; otherwise it
@@ -265,12 +306,7 @@ impl Destination {
             return table.change(|version| {
                 self.check_write(version)?;
                 let definition = self.after_write(&version.definition, &target.fields, false)?;
-                let same = definition.fields.len() == target.fields.len()
-                    && definition.fields.iter().zip(&target.fields).all(|(a, b)| same_shape(a, b));
-                if !same || definition.partitioning != target.partitioning {
-                    let name = self.address.name.legacy();
-                    return Err(Failure::invalid(format!("Schema of table {name} changed during the job")));
-                }
+                self.check_unchanged(&definition, target)?;
                 if matches!(self.disposition, Disposition::Truncate | Disposition::TruncateData) {
                     match self.address.partition {
                         Some(partition) => version.parts.retain(|part| part.partition != partition),

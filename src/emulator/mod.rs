@@ -35,6 +35,7 @@ mod rows;
 mod run;
 mod sources;
 mod storage;
+mod stream;
 mod table;
 mod tables;
 mod upload;
@@ -137,6 +138,7 @@ struct Emulator {
     engine: Engine,
     faults: Faults,
     uploads: upload::Uploads,
+    windows: stream::Windows,
     /// Two files at a time decode and copy; the rest wait as PENDING.
     load_slots: Semaphore,
     query_slots: Semaphore,
@@ -164,6 +166,7 @@ impl Emulator {
             engine,
             faults,
             uploads,
+            windows: stream::Windows::default(),
             load_slots,
             query_slots,
             _locks: locks,

@@ -15,7 +15,7 @@ use super::faults::Bad;
 use super::names::{Address, DatasetId, ProjectId};
 use super::run::{self, blocking};
 use super::wire::{self, Arguments, Failure, Outcome, Reply};
-use super::{rows, storage, tables, upload};
+use super::{rows, storage, stream, tables, upload};
 
 /// Methods that this server does not have answer 501 in BigQuery's error shape.
 pub(super) fn router(emulator: Arc<Emulator>) -> Router {
@@ -186,6 +186,9 @@ fn on_files(
         }
         ["projects", p, "datasets", d, "tables", t, "data"] if get => {
             rows::list(catalog, &Address::parse(p, d, t)?, arguments)
+        }
+        ["projects", p, "datasets", d, "tables", t, "insertAll"] if post => {
+            stream::insert_all(emulator, Address::parse(p, d, t)?, body)
         }
         ["projects", p, "jobs"] if get => jobs.list(&project(p)?, arguments),
         ["projects", p, "jobs", id] if get => {

@@ -146,7 +146,9 @@ async fn read_body(headers: &HeaderMap, body: Body) -> Outcome<Bytes> {
             return Err(Failure::invalid("the request body is too large"));
         }
     }
-    let gzip = headers.get(header::CONTENT_ENCODING).is_some_and(|v| v.as_bytes() == b"gzip");
+    // Some clients say only in the bytes themselves that they are packed; no JSON begins like that.
+    let gzip = headers.get(header::CONTENT_ENCODING).is_some_and(|v| v.as_bytes() == b"gzip")
+        || raw.starts_with(&[0x1f, 0x8b]);
     if !gzip {
         return Ok(raw.into());
     }
