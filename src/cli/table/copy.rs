@@ -4,7 +4,8 @@ use clap::ValueEnum;
 use indicatif::HumanCount;
 use serde_json::json;
 
-use super::text::way_back;
+use super::text::{table_name, way_back};
+use super::unless_interrupted;
 use crate::bigquery::{Address, Write};
 use crate::cli::connect::Warehouse;
 use crate::cli::{Format, Global, output};
@@ -74,7 +75,8 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
     }
     let what = format!("copying into {destination}");
     let copying = tables::copy(&bigquery, &sources, &destination, write);
-    let copied = waiting(global.show(), &what, copying).await?;
+    let left = format!("Look with `api2bq table show {}` before you repeat it", table_name(&destination));
+    let copied = unless_interrupted(waiting(global.show(), &what, copying), left).await?;
     for remark in &copied.remarks {
         say(&format!("note: {remark}\n"));
     }
@@ -116,7 +118,9 @@ pub(super) async fn rename(args: RenameArgs, global: &Global) -> Result<()> {
     let bigquery = args.warehouse.connect(None).await?;
     let (from, to) = (bigquery.named(&from), bigquery.named(&to));
     let renaming = tables::rename(&bigquery, &from, &to);
-    let renamed = waiting(global.show(), &format!("copying {from}"), renaming).await?;
+    let left = format!("Perhaps there are both {from} and {to} now; compare them before you delete one");
+    let what = format!("copying {from}");
+    let renamed = unless_interrupted(waiting(global.show(), &what, renaming), left).await?;
     say(&format!("note: the access policy of {from} and its past were not carried over\n"));
     if let Some(ms) = renamed.instant_ms {
         say(&way_back(&from, ms));

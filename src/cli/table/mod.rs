@@ -15,9 +15,9 @@ mod update;
 
 use clap::{Subcommand, ValueEnum};
 
-use super::Global;
+use super::{Global, interrupted};
 use crate::bigquery::{Address, BigQuery, Document};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// Look at tables; make, change, copy, delete and recover them
 #[derive(Debug, clap::Args)]
@@ -81,6 +81,23 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
         Action::Delete(args) => delete::run(args).await,
         Action::Recover(args) => recover::run(*args, global).await,
         Action::Iam(args) => iam::run(args).await,
+    }
+}
+
+impl Args {
+    /// Waits for a job, and says what becomes of that when it is interrupted.
+    pub(super) fn stops_itself(&self) -> bool {
+        matches!(self.action, Action::Copy(_) | Action::Rename(_) | Action::Recover(_))
+    }
+}
+
+/// What comes of a copy job, unless Ctrl-C comes first. `left` says what there may be then.
+async fn unless_interrupted<T>(copying: impl Future<Output = Result<T>>, left: String) -> Result<T> {
+    tokio::select! {
+        copied = copying => copied,
+        () = interrupted() => Err(Error::new(Kind::Interrupted, "interrupted").hint(format!(
+            "BigQuery does not stop a copy job; one that was sent takes effect whole or not at all. {left}"
+        ))),
     }
 }
 

@@ -4,7 +4,8 @@ use indicatif::HumanCount;
 use serde_json::json;
 
 use super::definition::DefinitionArgs;
-use super::text::{date, described};
+use super::text::{date, described, table_name};
+use super::unless_interrupted;
 use crate::bigquery::Address;
 use crate::cli::connect::Warehouse;
 use crate::cli::{Format, Global, output};
@@ -83,7 +84,9 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
     let like = args.like.map(|like| bigquery.named(&like));
     let recovery =
         Recovery { table: table.clone(), at, destination: to.clone(), stated, like, bare: args.bare };
-    let recovered = waiting(global.show(), &what, tables::recover(&bigquery, recovery)).await?;
+    let left = format!("Look with `api2bq table show {}`; nothing was deleted", table_name(&to));
+    let recovering = waiting(global.show(), &what, tables::recover(&bigquery, recovery));
+    let recovered = unless_interrupted(recovering, left).await?;
     for remark in &recovered.remarks {
         say(&format!("note: {remark}\n"));
     }
