@@ -31,7 +31,7 @@ pub async fn copy(
             return Err(Error::usage(format!("`{source}` is both source and destination")));
         }
         let document = bigquery.document(source).await?;
-        let document = document.ok_or_else(|| Error::usage(format!("there is no table `{source}`")))?;
+        let document = document.ok_or_else(|| no_source(source))?;
         check_kind(source, &document)?;
         found.push(document);
     }
@@ -181,6 +181,18 @@ pub(super) async fn restore_settings(
         Change::Made(document) => Ok(document),
         Change::Lost => Err(Error::failed(format!("`{table}` was changed by somebody else meanwhile"))
             .hint("its rows are there; `api2bq table show` says what is set")),
+    }
+}
+
+fn no_source(source: &Address) -> Error {
+    let error = Error::usage(format!("there is no table `{source}`"));
+    match &source.at {
+        Some(at) => error.hint(format!(
+            "BigQuery does not describe every table of the past; `api2bq table recover {} --at {at} --to …` \
+             brings it back all the same",
+            Address { at: None, ..source.clone() }
+        )),
+        None => error,
     }
 }
 

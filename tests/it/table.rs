@@ -14,7 +14,7 @@ use crate::proxy::{Act, Proxy};
 pub struct Session {
     pub context: TestContext,
     pub emulator: Running,
-    transcript: String,
+    pub transcript: String,
 }
 
 impl Session {
@@ -286,4 +286,42 @@ fn a_refusal_names_the_permission_that_is_missing() {
     session.run_at(&denying.url, &["delete", "d.t", "--yes"]);
     session.run_at(&denying.url, &[&["iam", "add", "d.t"][..], &grant].concat());
     insta::assert_snapshot!(session.shown());
+}
+
+#[test]
+fn an_answer_that_is_lost_does_not_make_a_created_table_another_ones() {
+    let session = Session::new();
+    session
+        .at(&session.emulator.url, &["create", "d.t", "--schema", "id:INT64", "--create-dataset"])
+        .success();
+    let losing = Proxy::start(&session.emulator.url, {
+        let lost = std::sync::atomic::AtomicBool::new(false);
+        move |_, request| {
+            let is_first =
+                request.starts_with("POST") && !lost.swap(true, std::sync::atomic::Ordering::SeqCst);
+            if is_first { Act::LoseAnswer } else { Act::Pass }
+        }
+    });
+    let ended = session.at(&losing.url, &["create", "d.u", "--schema", "id:INT64"]).success();
+    assert_eq!(ended.stdout, "api2gbq.d.u created: 1 column\n");
+    assert_eq!(losing.seen().iter().filter(|seen| seen.starts_with("POST")).count(), 2);
+}
+
+#[test]
+fn a_long_list_is_printed_page_by_page() {
+    let page = |name: &str, next: Option<&str>| {
+        let table = json!({ "type": "TABLE", "tableReference": { "projectId": "p", "datasetId": "d", "tableId": name } });
+        let body = json!({ "tables": [table], "nextPageToken": next }).to_string();
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length";
+        Act::Instead(format!("{head}: {}\r\n\r\n{body}", body.len()).into_bytes())
+    };
+    let pages = Proxy::alone(move |_, request| match request.contains("pageToken=two") {
+        true => page("second", None),
+        false => page("first", Some("two")),
+    });
+    let session = Session::new();
+    let listed = session.at(&pages.url, &["list", "p.d"]).success().stdout;
+    let names: Vec<_> = listed.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(names, ["table", "first", "second"]);
+    assert_eq!(pages.seen().len(), 2);
 }

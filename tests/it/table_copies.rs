@@ -245,3 +245,27 @@ fn access_is_changed_under_the_policys_etag_and_conditions_are_kept() {
     session.run(&iam("remove", &viewer));
     insta::assert_snapshot!(session.shown());
 }
+
+#[test]
+fn an_interrupted_copy_says_that_it_may_still_happen() {
+    let context = crate::context::TestContext::new();
+    let data_dir = context.path("wh");
+    let data_dir = data_dir.to_str().expect("UTF-8");
+    let held = ["emulator", "--data-dir", data_dir, "--fault", "running-polls=1000000@api2bq_copy"];
+    let session = Session { emulator: context.server(&held), context, transcript: String::new() };
+    let url = session.emulator.url.clone();
+    session.at(&url, &["create", "d.t", "--schema", "id:INT64", "--create-dataset"]).success();
+    let mut command = session.context.command(["table", "copy", "d.t", "d.u"]);
+    command.env("BIGQUERY_EMULATOR_HOST", &url).stderr(std::process::Stdio::piped());
+    let copying = command.spawn().expect("it starts");
+    while crate::embedded::jobs(&url, "api2bq_copy").is_empty() {
+        std::thread::yield_now();
+    }
+    let pid = copying.id().to_string();
+    let killed = std::process::Command::new("kill").args(["-INT", &pid]).status();
+    assert!(killed.expect("kill runs").success());
+    let ended: crate::context::Ended = copying.wait_with_output().expect("it ends").into();
+    assert_eq!(ended.code, 130, "{ended:?}");
+    assert!(ended.stderr.contains("BigQuery does not stop a copy job"), "{ended:?}");
+    assert!(ended.stderr.contains("`api2bq table show api2gbq.d.u`"), "{ended:?}");
+}

@@ -75,6 +75,7 @@ fn text(table: &Address, document: &Document, partitions: &[Value], shown: usize
     let whole = Address { partition: None, at: None, ..table.clone() };
     let value = &document.value;
     let mut facts = vec![("type", document.text("type").to_owned())];
+    facts.extend(origin(value).map(|(name, text)| (name, plain(&text))));
     if document.number("numRows").is_some() {
         facts.push(("rows", HumanCount(document.rows()).to_string()));
         let bytes = document.bytes();
@@ -135,6 +136,27 @@ fn text(table: &Address, document: &Document, partitions: &[Value], shown: usize
         }
     }
     text
+}
+
+/// What a view asks, or what a snapshot or clone was made of.
+fn origin(value: &Value) -> Option<(&'static str, String)> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    for view in ["view", "materializedView"] {
+        if let Some(sql) = text(&value[view]["query"]) {
+            return Some(("query", sql));
+        }
+    }
+    for (made, name, time) in
+        [("snapshotDefinition", "snapshot of", "snapshotTime"), ("cloneDefinition", "clone of", "cloneTime")]
+    {
+        let base = &value[made]["baseTableReference"];
+        if let Some(table) = text(&base["tableId"]) {
+            let part = |member: &str| text(&base[member]).unwrap_or_default();
+            let at = text(&value[made][time]).unwrap_or_default();
+            return Some((name, format!("{}.{}.{table} at {at}", part("projectId"), part("datasetId"))));
+        }
+    }
+    None
 }
 
 /// A line for each column; those of a STRUCT are indented below it.
