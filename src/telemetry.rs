@@ -205,31 +205,6 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("the templates are constant").progress_chars("█▌ ")
 }
 
-/// Shows that `what` is waited for, and for how long, until it has come.
-pub async fn waiting<T>(show: Show, what: &str, awaited: impl Future<Output = T>) -> T {
-    let bar = (show == Show::Bars).then(|| {
-        let bar = BARS.get_or_init(MultiProgress::new).add(ProgressBar::new_spinner());
-        bar.set_style(style("{spinner} {prefix}: {elapsed}"));
-        bar.set_prefix(what.to_owned());
-        bar.enable_steady_tick(Duration::from_millis(200));
-        bar
-    });
-    let started = Instant::now();
-    let mut awaited = std::pin::pin!(awaited);
-    let came = loop {
-        tokio::select! {
-            came = &mut awaited => break came,
-            () = tokio::time::sleep(LINE_EVERY), if show == Show::Lines => {
-                say(&format!("{what}: {} s\n", started.elapsed().as_secs()));
-            }
-        }
-    };
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
-    }
-    came
-}
-
 /// Writes to stderr. Nobody reading it is no reason to stop.
 pub fn say(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());

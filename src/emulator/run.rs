@@ -290,9 +290,9 @@ fn destined(
             document.destination = Some(destination.address.name.clone());
             Ok(Some(destination))
         }
-        (_, Some(_)) => {
-            Err(Failure::invalid("Cannot set destination table in jobs with DML or DDL statements or scripts"))
-        }
+        (_, Some(_)) => Err(Failure::invalid(
+            "Cannot set destination table in jobs with DML or DDL statements or scripts",
+        )),
         (Output::Table(name), None) => {
             document.configuration["query"]["destinationTable"] = name.reference();
             document.destination = Some(name);
@@ -367,8 +367,16 @@ async fn execute(emulator: Arc<Emulator>, job: Arc<Job>, work: Work, twist: Opti
                 faults::take_a_row_off(&mut statistics);
             }
             let (destination, cancelled): (_, Cancelled) = (spec.destination, Arc::new(cancelled));
-            commit_rows(&emulator, &document, destination, loaded.target, loaded.parts, statistics, &cancelled)
-                .await
+            commit_rows(
+                &emulator,
+                &document,
+                destination,
+                loaded.target,
+                loaded.parts,
+                statistics,
+                &cancelled,
+            )
+            .await
         }
         Work::Query(spec, destination) => {
             for name in destination.iter().map(|d| &d.address.name).chain(&document.destination) {

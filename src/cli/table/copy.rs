@@ -11,7 +11,7 @@ use crate::cli::connect::Warehouse;
 use crate::cli::{Format, Global, output};
 use crate::error::{Error, Result};
 use crate::tables;
-use crate::telemetry::{say, waiting};
+use crate::telemetry::{Waiting, say};
 
 /// Copy one table, or several of the same columns, into another
 #[derive(Debug, clap::Args)]
@@ -76,7 +76,9 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
     let what = format!("copying into {destination}");
     let copying = tables::copy(&bigquery, &sources, &destination, write);
     let left = format!("Look with `api2bq table show {}` before you repeat it", table_name(&destination));
-    let copied = unless_interrupted(waiting(global.show(), &what, copying), left).await?;
+    let showing = Waiting::new(global.show(), &what);
+    let copied = unless_interrupted(copying, left).await?;
+    drop(showing);
     for remark in &copied.remarks {
         say(&format!("note: {remark}\n"));
     }
@@ -120,7 +122,9 @@ pub(super) async fn rename(args: RenameArgs, global: &Global) -> Result<()> {
     let renaming = tables::rename(&bigquery, &from, &to);
     let left = format!("Perhaps there are both {from} and {to} now; compare them before you delete one");
     let what = format!("copying {from}");
-    let renamed = unless_interrupted(waiting(global.show(), &what, renaming), left).await?;
+    let showing = Waiting::new(global.show(), &what);
+    let renamed = unless_interrupted(renaming, left).await?;
+    drop(showing);
     say(&format!("note: the access policy of {from} and its past were not carried over\n"));
     if let Some(ms) = renamed.instant_ms {
         say(&way_back(&from, ms));

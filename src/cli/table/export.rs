@@ -3,10 +3,10 @@
 use indicatif::{DecimalBytes, HumanCount};
 use serde_json::json;
 
-use super::super::connect::Warehouse;
-use super::super::{Global, interrupted, output};
 use super::{TableFormat, found};
 use crate::bigquery::{Address, BigQuery, Running};
+use crate::cli::connect::Warehouse;
+use crate::cli::{Global, interrupted, output};
 use crate::error::{Error, Result};
 use crate::export::{Compression, Format, Order, Plan};
 use crate::telemetry::{Waiting, say};
@@ -23,7 +23,7 @@ With --format json: uri, files, rows, bytesRead.
 Examples:
   api2bq table export LANL.flows 'gs://bucket/flows-*.parquet' --compression zstd
   api2bq table export 'LANL.flows_staging$20110101' gs://bucket/day.csv.gz --no-header")]
-pub(in super::super) struct Args {
+pub(super) struct Args {
     /// `dataset.table`, also with `$partition` behind it
     table: Address,
     /// `gs://bucket/name-*.csv`

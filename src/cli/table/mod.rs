@@ -62,9 +62,9 @@ enum TableFormat {
 }
 
 impl Args {
-    /// Ends what runs in BigQuery itself, when it is told to stop.
+    /// Waits for a job, and ends it itself or says what becomes of it, when it is told to stop.
     pub(super) fn stops_itself(&self) -> bool {
-        matches!(self.action, Action::Export(_))
+        matches!(self.action, Action::Copy(_) | Action::Rename(_) | Action::Recover(_) | Action::Export(_))
     }
 }
 
@@ -81,13 +81,6 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
         Action::Delete(args) => delete::run(args).await,
         Action::Recover(args) => recover::run(*args, global).await,
         Action::Iam(args) => iam::run(args).await,
-    }
-}
-
-impl Args {
-    /// Waits for a job, and says what becomes of that when it is interrupted.
-    pub(super) fn stops_itself(&self) -> bool {
-        matches!(self.action, Action::Copy(_) | Action::Rename(_) | Action::Recover(_))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::cli::connect::Warehouse;
 use crate::cli::{Format, Global, output};
 use crate::error::{Error, Result};
 use crate::tables::{self, Recovery};
-use crate::telemetry::{say, waiting};
+use crate::telemetry::{Waiting, say};
 
 /// Bring back a table as it was, also one that is deleted
 #[derive(Debug, clap::Args)]
@@ -85,8 +85,9 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
     let recovery =
         Recovery { table: table.clone(), at, destination: to.clone(), stated, like, bare: args.bare };
     let left = format!("Look with `api2bq table show {}`; nothing was deleted", table_name(&to));
-    let recovering = waiting(global.show(), &what, tables::recover(&bigquery, recovery));
-    let recovered = unless_interrupted(recovering, left).await?;
+    let showing = Waiting::new(global.show(), &what);
+    let recovered = unless_interrupted(tables::recover(&bigquery, recovery), left).await?;
+    drop(showing);
     for remark in &recovered.remarks {
         say(&format!("note: {remark}\n"));
     }

@@ -4,10 +4,10 @@ use datafusion::sql::sqlparser::ast::{CastKind, DataType, ExactNumberInfo, Expr,
 use datafusion::sql::sqlparser::dialect::BigQueryDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
+use super::Prepared;
 use super::dml::Layout;
 use super::rewrite::string_literal;
 use super::select::null;
-use super::Prepared;
 use crate::emulator::fields::{Field, Kind, Mode};
 use crate::emulator::files::same_name;
 use crate::emulator::versions::Definition;
@@ -27,7 +27,9 @@ pub(super) fn column_index(definition: &Definition, name: &str) -> Outcome<usize
 /// The expression whose value is stored: DEFAULT becomes the column's own, a literal takes the column's type.
 pub(super) fn assigned(expr: Expr, field: &Field) -> Outcome<Expr> {
     let expr = match expr {
-        Expr::Identifier(ident) if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("DEFAULT") => {
+        Expr::Identifier(ident)
+            if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("DEFAULT") =>
+        {
             default_value(field)?
         }
         other => other,
@@ -65,9 +67,7 @@ fn literal_target(kind: Kind) -> Option<DataType> {
         Kind::Date => DataType::Date,
         Kind::DateTime => DataType::Datetime(None),
         Kind::Time => DataType::Time(None, datafusion::sql::sqlparser::ast::TimezoneInfo::None),
-        Kind::Timestamp => {
-            DataType::Timestamp(None, datafusion::sql::sqlparser::ast::TimezoneInfo::None)
-        }
+        Kind::Timestamp => DataType::Timestamp(None, datafusion::sql::sqlparser::ast::TimezoneInfo::None),
         _ => return None,
     })
 }

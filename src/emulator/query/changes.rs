@@ -216,7 +216,8 @@ fn with_time(
 ) -> Result<RecordBatch, ArrowError> {
     let times = compute::cast(times, &timestamp_type())?;
     let times = times.as_primitive::<TimestampMicrosecondType>();
-    let time = |(time, action): (Option<i64>, &Action)| time.or((*action == Action::Insert).then_some(now_us));
+    let time =
+        |(time, action): (Option<i64>, &Action)| time.or((*action == Action::Insert).then_some(now_us));
     let times: TimestampMicrosecondArray = times.iter().zip(actions).map(time).collect();
     let mut columns = rows.columns().to_vec();
     columns.push(Arc::new(times.with_timezone("UTC")));

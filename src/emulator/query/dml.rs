@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast::{
-    Assignment, AssignmentTarget, Delete, Expr, FromTable, Ident, TableFactor, TableWithJoins,
-    Update, UpdateTableFromKind,
+    Assignment, AssignmentTarget, Delete, Expr, FromTable, Ident, TableFactor, TableWithJoins, Update,
+    UpdateTableFromKind,
 };
 
 use super::assign::{self, assigned, column_index, name_parts};
@@ -106,7 +106,10 @@ impl TargetTable {
 async fn plan_update(env: Environment<'_>, update: Update) -> Outcome<Planned> {
     let Update { table, assignments, from, selection, returning, order_by, limit, or, output, .. } = update;
     let extras = returning.is_some() || !order_by.is_empty() || limit.is_some() || or.is_some();
-    refuse_if(extras || output.is_some() || !table.joins.is_empty(), "clauses of UPDATE outside of GoogleSQL")?;
+    refuse_if(
+        extras || output.is_some() || !table.joins.is_empty(),
+        "clauses of UPDATE outside of GoogleSQL",
+    )?;
     let selection = selection.ok_or_else(|| without_where("UPDATE"))?;
     let target = TargetTable::find(env, &table.relation)?;
     let definition = &target.version.definition;
@@ -196,7 +199,8 @@ impl Assignments {
                 continue;
             }
             column_index(definition, path.first().map_or("", String::as_str))?;
-            let overlaps = |(other, _): &(Vec<String>, Expr)| other.iter().zip(&path).all(|(a, b)| same_name(a, b));
+            let overlaps =
+                |(other, _): &(Vec<String>, Expr)| other.iter().zip(&path).all(|(a, b)| same_name(a, b));
             if found.values.iter().any(overlaps) {
                 return Err(Failure::invalid_query(format!("Update item {name} assigned more than once")));
             }
@@ -234,7 +238,10 @@ fn nested(field: &Field, base: Expr, values: &[(&[String], &Expr)]) -> Outcome<E
     for (path, _) in values {
         let name = path.first().map_or("", String::as_str);
         if !field.fields.iter().any(|f| same_name(&f.name, name)) {
-            return Err(Failure::invalid_query(format!("Field name {name} does not exist in {}", field.name)));
+            return Err(Failure::invalid_query(format!(
+                "Field name {name} does not exist in {}",
+                field.name
+            )));
         }
     }
     for inner in &field.fields {

@@ -125,12 +125,7 @@ pub(in crate::emulator) async fn run(
 
 impl Runner {
     pub(super) fn environment<'a>(&'a self, scope: &'a Scope) -> Environment<'a> {
-        Environment {
-            emulator: &self.emulator,
-            spec: &self.spec,
-            location: &self.document.location,
-            scope,
-        }
+        Environment { emulator: &self.emulator, spec: &self.spec, location: &self.document.location, scope }
     }
 
     pub(super) async fn statement(
@@ -141,7 +136,8 @@ impl Runner {
     ) -> Outcome<Value> {
         match statement {
             Statement::Select(query) => {
-                let destination = destination.ok_or_else(|| Failure::backend("a query without a destination"))?;
+                let destination =
+                    destination.ok_or_else(|| Failure::backend("a query without a destination"))?;
                 self.select(*query, scope, destination).await
             }
             Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Merge(_) => {
@@ -164,7 +160,8 @@ impl Runner {
         let parts = write(prepared, Arc::clone(&target), Arc::clone(&self.cancelled)).await?;
         let rows: u64 = parts.iter().map(|p| p.rows).sum();
         statistics["query"]["outputRows"] = json!(rows.to_string());
-        commit_rows(&self.emulator, &self.document, destination, target, parts, statistics, &self.cancelled).await
+        commit_rows(&self.emulator, &self.document, destination, target, parts, statistics, &self.cancelled)
+            .await
     }
 
     /// DML: once more from the start whenever another job changed the same rows first.
@@ -178,7 +175,11 @@ impl Runner {
             let mut statistics = Usage::of(&planned.prepared.scans).statistics(kind, false);
             let changes = changes::write(planned, dir, Arc::clone(&self.cancelled)).await?;
             changes.counts.document(&mut statistics["query"]);
-            if self.commit(statistics.clone(), move |catalog, commit, settled| changes.commit(catalog, commit, settled)).await?
+            if self
+                .commit(statistics.clone(), move |catalog, commit, settled| {
+                    changes.commit(catalog, commit, settled)
+                })
+                .await?
                 == Committed::Done
             {
                 return Ok(statistics);

@@ -6,13 +6,13 @@ use datafusion::sql::sqlparser::ast::{
     TableAlias, TableFactor, TableWithJoins, Value,
 };
 
+use super::Environment;
 use super::assign::{assigned, column_index, default_value, name_parts};
 use super::dml::{Action, Assignments, Planned, TargetTable, planned};
 use super::parameters::literal;
 use super::rewrite::refuse_if;
 use super::scan::{PARTITION_TIME, ROW_PART};
 use super::select::{case, column, null, number, parse_query, select};
-use super::Environment;
 use crate::emulator::versions::Definition;
 use crate::emulator::wire::{Failure, Outcome};
 
@@ -136,10 +136,13 @@ impl Rule {
             MergeAction::Delete { .. } => {
                 Ok(Rule { action: Action::Delete, condition, values: Vec::new(), time: own_time })
             }
-            MergeAction::Update(MergeUpdateExpr { assignments, update_predicate, delete_predicate, .. }) => {
+            MergeAction::Update(MergeUpdateExpr {
+                assignments, update_predicate, delete_predicate, ..
+            }) => {
                 refuse_if(update_predicate.is_some() || delete_predicate.is_some(), "WHERE in MERGE UPDATE")?;
                 let set = Assignments::parse(assignments, definition, &target.alias)?;
-                let values = definition.fields.iter().map(|f| set.of(f, &target.alias)).collect::<Outcome<_>>()?;
+                let values =
+                    definition.fields.iter().map(|f| set.of(f, &target.alias)).collect::<Outcome<_>>()?;
                 let time = set.time.or(own_time);
                 Ok(Rule { action: Action::Update, condition, values, time })
             }
@@ -160,7 +163,9 @@ fn inserted(
     let MergeInsertExpr { columns, kind, insert_predicate, .. } = insert;
     refuse_if(insert_predicate.is_some(), "WHERE in MERGE INSERT")?;
     let given = match kind {
-        MergeInsertKind::Row => source.columns.iter().map(|c| column(&source.alias, &c.to_lowercase())).collect(),
+        MergeInsertKind::Row => {
+            source.columns.iter().map(|c| column(&source.alias, &c.to_lowercase())).collect()
+        }
         MergeInsertKind::Values(mut values) => match (values.rows.pop(), values.rows.is_empty()) {
             (Some(row), true) => row.content,
             _ => return Err(Failure::invalid_query("Syntax error: INSERT in MERGE takes one row")),

@@ -45,7 +45,7 @@ use datafusion::sql::sqlparser::ast::{Query, Statement};
 use futures::StreamExt;
 use serde_json::{Value, json};
 
-pub(super) use self::execute::{dry_run, output, run, Output};
+pub(super) use self::execute::{Output, dry_run, output, run};
 use self::rewrite::Rewriter;
 use self::scan::ScanTable;
 use self::scope::Scope;

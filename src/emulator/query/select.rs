@@ -19,9 +19,7 @@ pub(super) fn position_name(index: usize) -> String {
 
 /// `SELECT items AS c0, c1, ... FROM from WHERE selection`.
 pub(super) fn select(items: Vec<Expr>, from: Vec<TableWithJoins>, selection: Option<Expr>) -> Outcome<Query> {
-    let named = |(index, expr)| {
-        SelectItem::ExprWithAlias { expr, alias: Ident::new(position_name(index)) }
-    };
+    let named = |(index, expr)| SelectItem::ExprWithAlias { expr, alias: Ident::new(position_name(index)) };
     let mut query = parse_query("SELECT 1")?;
     if let SetExpr::Select(select) = query.body.as_mut() {
         select.projection = items.into_iter().enumerate().map(named).collect();
@@ -64,7 +62,8 @@ pub(super) fn union_all(queries: Vec<Query>) -> Option<Query> {
 
 /// A query of this server's own making.
 pub(super) fn parse_query(sql: &str) -> Outcome<Query> {
-    let parsed = Parser::new(&BigQueryDialect {}).try_with_sql(sql).and_then(|mut parser| parser.parse_query());
+    let parsed =
+        Parser::new(&BigQueryDialect {}).try_with_sql(sql).and_then(|mut parser| parser.parse_query());
     parsed.map(|query| *query).map_err(|e| Failure::invalid_query(format!("Syntax error: {e}")))
 }
 

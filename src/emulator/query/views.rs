@@ -52,15 +52,21 @@ impl Rewriter<'_> {
         })?;
         if columns.len() != view.fields.len() {
             return Err(Failure::invalid_query(format!(
-                "View {} has other columns than when it was made", view.name
+                "View {} has other columns than when it was made",
+                view.name
             )));
         }
-        let renamed = view.fields.iter().map(|field| TableAliasColumnDef {
-            name: lower(&quoted(&field.name)),
-            data_type: None,
-        });
+        let renamed = view
+            .fields
+            .iter()
+            .map(|field| TableAliasColumnDef { name: lower(&quoted(&field.name)), data_type: None });
         let alias = TableAlias { columns: renamed.collect(), ..alias };
-        Ok(TableFactor::Derived { lateral: false, subquery: Box::new(query), alias: Some(alias), sample: None })
+        Ok(TableFactor::Derived {
+            lateral: false,
+            subquery: Box::new(query),
+            alias: Some(alias),
+            sample: None,
+        })
     }
 }
 

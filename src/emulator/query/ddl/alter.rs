@@ -78,7 +78,9 @@ pub(super) async fn run(runner: &Runner, scope: &Scope, kind: &str, alter: Alter
             return Ok(statistics);
         }
     }
-    Err(Failure::invalid_query(format!("Could not serialize access to table {name} due to concurrent update")))
+    Err(Failure::invalid_query(format!(
+        "Could not serialize access to table {name} due to concurrent update"
+    )))
 }
 
 /// A change of one table's definition.
@@ -115,9 +117,9 @@ async fn attempt(
         }
         after.check_partitioning()?;
         let same_names = kept.len() == before.definition.fields.len()
-            && kept.iter().all(|(old, new)| {
-                same_name(&before.definition.fields[*old].name, &after.fields[*new].name)
-            });
+            && kept
+                .iter()
+                .all(|(old, new)| same_name(&before.definition.fields[*old].name, &after.fields[*new].name));
         let parts = match same_names {
             true => None,
             false => Some(rewritten(&catalog, &before, &after, &kept, &*cancelled)?),
@@ -155,9 +157,8 @@ async fn attempt(
 /// Applies an edit; `kept` says which old column is which new one.
 fn apply(after: &mut Definition, kept: &mut Vec<(usize, usize)>, edit: &Edit) -> Outcome<()> {
     let table = after.name.clone();
-    let find = |definition: &Definition, name: &str| {
-        definition.fields.iter().position(|f| same_name(&f.name, name))
-    };
+    let find =
+        |definition: &Definition, name: &str| definition.fields.iter().position(|f| same_name(&f.name, name));
     let missing = |name: &str| Failure::invalid_query(format!("Column not found: {name} in table {table}"));
     match edit {
         Edit::Options(body) => apply_table(after, body),
@@ -249,7 +250,9 @@ fn alter_column(field: &mut Field, change: &AlterColumn) -> Outcome<()> {
         AlterColumn::DropNotNull => {
             if field.mode != Mode::Required {
                 let name = &field.name;
-                return Err(Failure::invalid_query(format!("Column {name} does not have a NOT NULL constraint")));
+                return Err(Failure::invalid_query(format!(
+                    "Column {name} does not have a NOT NULL constraint"
+                )));
             }
             field.mode = Mode::Nullable;
             Ok(())
@@ -343,17 +346,21 @@ async fn schema(runner: &Runner, scope: &Scope, alter: Alter, mut statistics: Va
     let (project, id) = dataset_name(runner.environment(scope), &alter.name)?;
     let mut body = Map::new();
     for change in &alter.changes {
-        let Change::SetOptions(list) = change else { return Err(Failure::unsupported_sql("this ALTER SCHEMA")) };
+        let Change::SetOptions(list) = change else {
+            return Err(Failure::unsupported_sql("this ALTER SCHEMA"));
+        };
         for (name, expr) in list {
             if name == "location" {
                 return Err(Failure::invalid_query("Dataset location cannot be changed"));
             }
-            let value = options::constant(expr)
-                .ok_or_else(|| Failure::unsupported_sql(format!("the option {name} with the value {expr}")))?;
+            let value = options::constant(expr).ok_or_else(|| {
+                Failure::unsupported_sql(format!("the option {name} with the value {expr}"))
+            })?;
             options::apply_dataset(&mut body, name, value)?;
         }
     }
-    statistics["query"]["ddlTargetDataset"] = json!({"projectId": project.as_str(), "datasetId": id.as_str()});
+    statistics["query"]["ddlTargetDataset"] =
+        json!({"projectId": project.as_str(), "datasetId": id.as_str()});
     let operation = runner
         .commit(Value::Null, move |catalog, _, _| match catalog.dataset(&project, &id) {
             Ok(dataset) => {

@@ -53,17 +53,10 @@ fn taken(name: &TableName) -> Failure {
     Failure::duplicate(format!("Already Exists: Table {}", name.legacy()))
 }
 
-pub(super) async fn table(
-    runner: &Runner,
-    scope: &Scope,
-    kind: &str,
-    create: CreateTable,
-) -> Outcome<Value> {
+pub(super) async fn table(runner: &Runner, scope: &Scope, kind: &str, create: CreateTable) -> Outcome<Value> {
     let env = runner.environment(scope);
     if create.temporary {
-        return Err(Failure::invalid_query(
-            "Use of CREATE TEMPORARY TABLE requires a script or session",
-        ));
+        return Err(Failure::invalid_query("Use of CREATE TEMPORARY TABLE requires a script or session"));
     }
     if create.origin.as_ref().is_some_and(|origin| origin.kind != OriginKind::Like) {
         return Err(Failure::unsupported_sql("CREATE TABLE COPY and CLONE"));
@@ -220,20 +213,25 @@ async fn put(runner: &Runner, version: Version, if_taken: IfTaken, statistics: V
     let replace = performed(statistics.clone(), Operation::Replace, &name);
     let skip = performed(statistics, Operation::Skip, &name);
     runner
-        .commit(create.clone(), move |catalog, commit, _| loop {
-            let made = Version { commits: vec![commit.clone()], ..version.clone() };
-            match (catalog.create_table(made), if_taken) {
-                (Ok(_), _) => return Ok(create),
-                (Err(failure), IfTaken::Skip) if failure.code == 409 => return Ok(skip),
-                (Err(failure), IfTaken::Replace) if failure.code == 409 => {}
-                (Err(failure), _) => return Err(failure),
-            }
-            let commit = Commit { statistics: replace.clone(), ..commit.clone() };
-            match catalog.table(&name).and_then(|table| table.change(|before| replaced(before, &version, commit))) {
-                Ok(()) => return Ok(replace),
-                // Dropped in between.
-                Err(failure) if failure.code == 404 => {}
-                Err(failure) => return Err(failure),
+        .commit(create.clone(), move |catalog, commit, _| {
+            loop {
+                let made = Version { commits: vec![commit.clone()], ..version.clone() };
+                match (catalog.create_table(made), if_taken) {
+                    (Ok(_), _) => return Ok(create),
+                    (Err(failure), IfTaken::Skip) if failure.code == 409 => return Ok(skip),
+                    (Err(failure), IfTaken::Replace) if failure.code == 409 => {}
+                    (Err(failure), _) => return Err(failure),
+                }
+                let commit = Commit { statistics: replace.clone(), ..commit.clone() };
+                match catalog
+                    .table(&name)
+                    .and_then(|table| table.change(|before| replaced(before, &version, commit)))
+                {
+                    Ok(()) => return Ok(replace),
+                    // Dropped in between.
+                    Err(failure) if failure.code == 404 => {}
+                    Err(failure) => return Err(failure),
+                }
             }
         })
         .await
@@ -266,7 +264,8 @@ pub(super) async fn schema(runner: &Runner, scope: &Scope, create: CreateSchema)
             .ok_or_else(|| Failure::unsupported_sql(format!("the option {name} with the value {expr}")))?;
         options::apply_dataset(&mut body, name, value)?;
     }
-    let location = body.get("location").and_then(Value::as_str).unwrap_or(&runner.document.location).to_owned();
+    let location =
+        body.get("location").and_then(Value::as_str).unwrap_or(&runner.document.location).to_owned();
     let mut document = DatasetDocument::new(project.clone(), id.clone(), location);
     apply_rest(&mut document.rest, &body, &DATASET_REST);
     let reference = json!({"projectId": project.as_str(), "datasetId": id.as_str()});

@@ -213,8 +213,13 @@ mod tests {
 
     #[test]
     fn wrong_types_are_refused() {
-        for sql in ["a ARRAY<ARRAY<INT64>>", "a INT64(3)", "a STRING(1,2)", "a STRUCT<x INT64", "a ARRAY<INT64> NOT NULL"]
-        {
+        for sql in [
+            "a ARRAY<ARRAY<INT64>>",
+            "a INT64(3)",
+            "a STRING(1,2)",
+            "a STRUCT<x INT64",
+            "a ARRAY<INT64> NOT NULL",
+        ] {
             assert!(read(sql).is_err(), "{sql}");
         }
         let deep = format!("a {}INT64{}", "STRUCT<x ".repeat(20), ">".repeat(20));

@@ -75,7 +75,8 @@ pub(in crate::emulator::query) struct CreateSchema {
 
 pub(super) fn parse(parser: &mut Parser, sql: &str) -> Outcome<Statement> {
     let start = parser.index();
-    let expect = |parser: &mut Parser, keyword| parser.expect_keyword(keyword).map(drop).map_err(|e| syntax(&e));
+    let expect =
+        |parser: &mut Parser, keyword| parser.expect_keyword(keyword).map(drop).map_err(|e| syntax(&e));
     expect(parser, Keyword::CREATE)?;
     let or_replace = parser.parse_keywords(&[Keyword::OR, Keyword::REPLACE]);
     let temporary = parser.parse_one_of_keywords(&[Keyword::TEMP, Keyword::TEMPORARY]).is_some();
@@ -107,9 +108,7 @@ pub(super) fn parse(parser: &mut Parser, sql: &str) -> Outcome<Statement> {
 fn table(parser: &mut Parser, or_replace: bool, temporary: bool, snapshot: bool) -> Outcome<Statement> {
     let if_not_exists = parse_if_not_exists(parser);
     if or_replace && if_not_exists {
-        return Err(Failure::invalid_query(
-            "CREATE TABLE cannot have both OR REPLACE and IF NOT EXISTS",
-        ));
+        return Err(Failure::invalid_query("CREATE TABLE cannot have both OR REPLACE and IF NOT EXISTS"));
     }
     let name = parse_name(parser)?;
     let columns = column_list(parser)?;
@@ -137,7 +136,8 @@ fn table(parser: &mut Parser, or_replace: bool, temporary: bool, snapshot: bool)
         return Err(Failure::invalid_query("Syntax error: Expected keyword CLONE"));
     }
     let from_rows = origin.as_ref().is_some_and(|o| o.kind != OriginKind::Like);
-    if from_rows && (columns.is_some() || query.is_some() || partition_by.is_some() || !cluster_by.is_empty()) {
+    if from_rows && (columns.is_some() || query.is_some() || partition_by.is_some() || !cluster_by.is_empty())
+    {
         return Err(Failure::invalid_query(
             "Syntax error: a table that is copied or cloned has the columns, rows and partitions of its source",
         ));

@@ -40,8 +40,15 @@ pub(super) enum Statement {
     CreateFunction(Box<ast::CreateFunction>),
     Drop(Drop),
     Alter(Alter),
-    Declare { names: Vec<String>, data_type: Option<ast::DataType>, default: Option<Expr> },
-    Set { names: Vec<String>, values: Vec<Expr> },
+    Declare {
+        names: Vec<String>,
+        data_type: Option<ast::DataType>,
+        default: Option<Expr>,
+    },
+    Set {
+        names: Vec<String>,
+        values: Vec<Expr>,
+    },
 }
 
 impl Statement {
@@ -186,9 +193,10 @@ fn one(parser: &mut Parser, sql: &str) -> Outcome<Statement> {
         Keyword::ALTER => alter::parse(parser),
         Keyword::DROP => drop::parse(parser),
         _ => match word.value.to_ascii_uppercase().as_str() {
-            keyword @ ("IF" | "LOOP" | "WHILE" | "REPEAT" | "FOR" | "CASE" | "BREAK" | "LEAVE" | "CONTINUE"
-            | "ITERATE" | "RETURN" | "RAISE" | "CALL" | "EXECUTE" | "COMMIT" | "ROLLBACK" | "ASSERT"
-            | "EXPORT" | "LOAD" | "GRANT" | "REVOKE" | "UNDROP" | "EXPLAIN" | "DESCRIBE" | "SHOW" | "GRAPH") => {
+            keyword @ ("IF" | "LOOP" | "WHILE" | "REPEAT" | "FOR" | "CASE" | "BREAK" | "LEAVE"
+            | "CONTINUE" | "ITERATE" | "RETURN" | "RAISE" | "CALL" | "EXECUTE" | "COMMIT"
+            | "ROLLBACK" | "ASSERT" | "EXPORT" | "LOAD" | "GRANT" | "REVOKE" | "UNDROP"
+            | "EXPLAIN" | "DESCRIBE" | "SHOW" | "GRAPH") => {
                 Err(Failure::unsupported_sql(format!("{keyword} statements")))
             }
             _ => other(parser),
@@ -312,8 +320,9 @@ mod tests {
 
     #[test]
     fn a_text_is_split_into_statements_with_their_own_text() {
-        let found = parse("SELECT 1;\n-- é\nINSERT d.t VALUES (';');;BEGIN TRUNCATE TABLE d.t; SELECT 'é', 2; END;")
-            .unwrap();
+        let found =
+            parse("SELECT 1;\n-- é\nINSERT d.t VALUES (';');;BEGIN TRUNCATE TABLE d.t; SELECT 'é', 2; END;")
+                .unwrap();
         let texts: Vec<&str> = found.iter().map(|p| p.text.as_str()).collect();
         assert_eq!(texts, ["SELECT 1", "INSERT d.t VALUES (';')", "TRUNCATE TABLE d.t", "SELECT 'é', 2"]);
         assert_eq!(kinds("MERGE d.t USING d.u ON FALSE WHEN NOT MATCHED THEN INSERT ROW"), ["MERGE"]);

@@ -38,7 +38,11 @@ pub(in crate::emulator::query) fn constant(expr: &Expr) -> Option<Value> {
     }
 }
 
-pub(in crate::emulator::query) fn apply_column(document: &mut Document, name: &str, value: &Expr) -> Outcome<()> {
+pub(in crate::emulator::query) fn apply_column(
+    document: &mut Document,
+    name: &str,
+    value: &Expr,
+) -> Outcome<()> {
     match (name, constant(value)) {
         ("description", Some(value @ (Value::String(_) | Value::Null))) => {
             document.insert("description".into(), value);
@@ -70,9 +74,18 @@ pub(in crate::emulator::query) fn apply_table(body: &mut Document, name: &str, v
         ("expiration_timestamp", _) => return Err(wrong_type(name, "TIMESTAMP")),
         ("require_partition_filter", _) => return Err(wrong_type(name, "BOOL")),
         (
-            "kms_key_name" | "default_rounding_mode" | "enable_change_history" | "max_staleness"
-            | "enable_fine_grained_mutations" | "storage_uri" | "file_format" | "table_format" | "tags"
-            | "privacy_policy" | "enable_refresh" | "refresh_interval_minutes",
+            "kms_key_name"
+            | "default_rounding_mode"
+            | "enable_change_history"
+            | "max_staleness"
+            | "enable_fine_grained_mutations"
+            | "storage_uri"
+            | "file_format"
+            | "table_format"
+            | "tags"
+            | "privacy_policy"
+            | "enable_refresh"
+            | "refresh_interval_minutes",
             _,
         ) => return Err(Failure::unsupported_sql(format!("the option {name}"))),
         _ => return Err(unknown(name)),
@@ -81,16 +94,18 @@ pub(in crate::emulator::query) fn apply_table(body: &mut Document, name: &str, v
     Ok(())
 }
 
-pub(in crate::emulator::query) fn apply_dataset(body: &mut Document, name: &str, value: Value) -> Outcome<()> {
+pub(in crate::emulator::query) fn apply_dataset(
+    body: &mut Document,
+    name: &str,
+    value: Value,
+) -> Outcome<()> {
     let (member, value) = match (name, value) {
         ("description", value @ (Value::String(_) | Value::Null)) => ("description", value),
         ("friendly_name", value @ (Value::String(_) | Value::Null)) => ("friendlyName", value),
         ("location", value @ Value::String(_)) => ("location", value),
         ("labels", value) => ("labels", labels(value)?),
         ("default_table_expiration_days", Value::Null) => ("defaultTableExpirationMs", Value::Null),
-        ("default_table_expiration_days", value) => {
-            ("defaultTableExpirationMs", milliseconds(name, &value)?)
-        }
+        ("default_table_expiration_days", value) => ("defaultTableExpirationMs", milliseconds(name, &value)?),
         ("default_partition_expiration_days", Value::Null) => ("defaultPartitionExpirationMs", Value::Null),
         ("default_partition_expiration_days", value) => {
             ("defaultPartitionExpirationMs", milliseconds(name, &value)?)
@@ -102,8 +117,13 @@ pub(in crate::emulator::query) fn apply_dataset(body: &mut Document, name: &str,
             _,
         ) => return Err(wrong_type(name, "another type")),
         (
-            "default_kms_key_name" | "default_rounding_mode" | "is_case_insensitive" | "failover_reservation"
-            | "is_primary" | "primary_replica" | "tags",
+            "default_kms_key_name"
+            | "default_rounding_mode"
+            | "is_case_insensitive"
+            | "failover_reservation"
+            | "is_primary"
+            | "primary_replica"
+            | "tags",
             _,
         ) => return Err(Failure::unsupported_sql(format!("the option {name}"))),
         _ => return Err(unknown(name)),
@@ -240,9 +260,14 @@ mod tests {
     #[test]
     fn options_that_nobody_knows_or_that_are_wrong_are_refused() {
         assert_eq!(apply("colour", "'red'").unwrap_err().message, "Unknown option: colour");
-        for (name, value) in [("labels", "'a'"), ("labels", "[('a', 1)]"), ("require_partition_filter", "1"),
-            ("partition_expiration_days", "-1"), ("description", "5"), ("kms_key_name", "'k'")]
-        {
+        for (name, value) in [
+            ("labels", "'a'"),
+            ("labels", "[('a', 1)]"),
+            ("require_partition_filter", "1"),
+            ("partition_expiration_days", "-1"),
+            ("description", "5"),
+            ("kms_key_name", "'k'"),
+        ] {
             assert!(apply(name, value).is_err(), "{name}");
         }
     }
