@@ -166,7 +166,7 @@ fn push_json(out: &mut String, text: &str) {
 }
 
 /// The value as text, for the types whose text needs no JSON escapes.
-fn value_text(column: &ArrayRef, row: usize, format: TimestampFormat) -> String {
+pub(super) fn value_text(column: &ArrayRef, row: usize, format: TimestampFormat) -> String {
     match column.data_type() {
         DataType::Timestamp(_, Some(_)) => {
             let micros = column.as_primitive::<TimestampMicrosecondType>().value(row);

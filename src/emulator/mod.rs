@@ -18,6 +18,7 @@ mod copy;
 mod destination;
 mod disk;
 mod encode;
+mod extract;
 mod failure;
 mod faults;
 mod fields;

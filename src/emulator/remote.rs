@@ -5,10 +5,14 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
-use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, StaticCredentialProvider};
-use tokio::io::AsyncWriteExt;
+use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, StaticCredentialProvider, WriteMultipart};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::io::ReaderStream;
 
 use super::wire::{Failure, Outcome};
+
+/// 8 MiB: larger objects are sent in parts of this size.
+const PART_BYTES: u64 = 8 << 20;
 
 /// None when this server's own buckets are meant.
 pub(super) fn store(bucket: &str) -> Outcome<Option<Arc<dyn ObjectStore>>> {
@@ -52,6 +56,30 @@ pub(super) async fn download(store: &dyn ObjectStore, uri: &str, key: &str, path
     }
     file.flush().await?;
     Ok(())
+}
+
+/// Sends a file chunk by chunk; the object is there when all of it is.
+pub(super) async fn upload(
+    store: &dyn ObjectStore,
+    uri: &str,
+    key: &str,
+    file: std::fs::File,
+) -> Outcome<()> {
+    let location = location(uri, key)?;
+    let mut file = tokio::fs::File::from_std(file);
+    if file.metadata().await?.len() <= PART_BYTES {
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).await?;
+        return store.put(&location, bytes.into()).await.map(drop).map_err(|e| failed(uri, &e));
+    }
+    let upload = store.put_multipart(&location).await.map_err(|e| failed(uri, &e))?;
+    let mut upload = WriteMultipart::new_with_chunk_size(upload, PART_BYTES as usize);
+    let mut chunks = ReaderStream::with_capacity(file, 1 << 16);
+    while let Some(chunk) = chunks.next().await {
+        upload.wait_for_capacity(2).await.map_err(|e| failed(uri, &e))?;
+        upload.put(chunk?);
+    }
+    upload.finish().await.map(drop).map_err(|e| failed(uri, &e))
 }
 
 fn location(uri: &str, key: &str) -> Outcome<object_store::path::Path> {

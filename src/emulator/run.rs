@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::Emulator;
 use super::destination::Destination;
 use super::disk::OwnedFile;
+use super::extract::{self, ExtractSpec};
 use super::faults::{self, Fate, Late, Twist};
 use super::inline;
 use super::jobs::{Job, JobDocument, State, parse_reference};
@@ -24,6 +25,7 @@ pub(super) enum Work {
     Load(Box<LoadSpec>),
     /// With where the rows of a query go; other statements know that themselves.
     Query(Box<QuerySpec>, Option<Box<Destination>>),
+    Extract(Box<ExtractSpec>),
 }
 
 /// jobs.insert, with the file that came with it if one did. Wrong documents are refused here; what goes wrong later is the job's own errorResult.
@@ -37,9 +39,6 @@ pub(super) async fn insert(
     let configuration = object(body, "configuration").ok_or_else(|| missing("configuration"))?;
     let (id, location) = parse_reference(object(body, "jobReference"))?;
     let dry_run = configuration.get("dryRun").and_then(Value::as_bool).unwrap_or(false);
-    if configuration.get("extract").is_some_and(|v| !v.is_null()) {
-        return Err(Failure::not_implemented("extract jobs"));
-    }
     let mut document = JobDocument {
         project: project.clone(),
         id,
@@ -55,8 +54,9 @@ pub(super) async fn insert(
         destination: None,
         parent: None,
     };
-    let work = match (object(configuration, "load"), object(configuration, "query")) {
-        (Some(load), None) => {
+    let kinds = ["load", "query", "extract"].map(|kind| object(configuration, kind));
+    let work = match kinds {
+        [Some(load), None, None] => {
             let mut spec = LoadSpec::parse(load, &project, uploaded)?;
             spec.destination = spec.destination.resolve(&emulator.catalog)?;
             document.configuration["jobType"] = json!("LOAD");
@@ -64,7 +64,7 @@ pub(super) async fn insert(
             document.destination = Some(spec.destination.address.name.clone());
             Work::Load(Box::new(spec))
         }
-        (None, Some(query)) => {
+        [None, Some(query), None] => {
             let mut spec = QuerySpec::parse(query, &project)?;
             document.configuration["jobType"] = json!("QUERY");
             let named = spec.destination.take();
@@ -77,8 +77,14 @@ pub(super) async fn insert(
             let destination = destined(emulator, &mut document, &spec, named)?;
             Work::Query(Box::new(spec), destination.map(Box::new))
         }
-        (None, None) => return Err(missing("configuration.load or configuration.query")),
-        (Some(_), Some(_)) => return Err(Failure::invalid("Only one of load and query may be set")),
+        [None, None, Some(extract)] => {
+            let spec = ExtractSpec::parse(extract, &project)?;
+            document.configuration["jobType"] = json!("EXTRACT");
+            document.location = location_of(emulator, location, Some(&spec.source.name));
+            Work::Extract(Box::new(spec))
+        }
+        [None, None, None] => return Err(missing("configuration.load, query or extract")),
+        _ => return Err(Failure::invalid("Only one of load, query and extract may be set")),
     };
     if dry_run {
         document.state = State::Done;
@@ -323,7 +329,7 @@ async fn submit(
     let (state, running) = (Arc::clone(emulator), Arc::clone(&job));
     tokio::spawn(async move {
         let slots = match &work {
-            Work::Load(_) => &state.load_slots,
+            Work::Load(_) | Work::Extract(_) => &state.load_slots,
             Work::Query(..) => &state.query_slots,
         };
         let _slot = slots.acquire().await;
@@ -377,6 +383,11 @@ async fn execute(emulator: Arc<Emulator>, job: Arc<Job>, work: Work, twist: Opti
                 &cancelled,
             )
             .await
+        }
+        Work::Extract(spec) => {
+            check_location(&emulator, &spec.source.name, &document.location)?;
+            let own = Arc::clone(&emulator.storage.objects);
+            extract::run(&spec, Arc::clone(&emulator.catalog), own, cancelled).await
         }
         Work::Query(spec, destination) => {
             for name in destination.iter().map(|d| &d.address.name).chain(&document.destination) {

@@ -16,6 +16,7 @@ macro_rules! contract {
 
 contract! {
     service
+    extract
     storage
 }
 

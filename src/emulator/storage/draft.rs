@@ -69,6 +69,11 @@ impl Draft {
         self.size
     }
 
+    /// Its bytes, from the first one.
+    pub(in crate::emulator) fn reopen(&self) -> std::io::Result<File> {
+        File::open(self.owned.path())
+    }
+
     pub(super) fn append_file(&mut self, mut source: &File) -> Outcome<()> {
         let mut buffer = vec![0; COPY_BYTES];
         loop {

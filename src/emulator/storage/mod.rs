@@ -27,9 +27,10 @@ use futures::StreamExt;
 use super::run::blocking;
 use super::wire::{self, Failure, Outcome};
 
-use draft::Draft;
+pub(super) use draft::Draft;
 pub(super) use layout::Bucket;
 pub(super) use objects::Objects;
+pub(super) use records::{Attributes, Conditions};
 
 /// What all requests of Cloud Storage share.
 #[derive(Debug)]
