@@ -52,6 +52,10 @@ impl DatasetDocument {
         (!self.is_hidden()).then(|| hours.clamp(0, WINDOW_HOURS) * 3_600_000)
     }
 
+    pub(super) fn is_case_insensitive(&self) -> bool {
+        self.rest.get("isCaseInsensitive").and_then(Value::as_bool).unwrap_or(false)
+    }
+
     /// Anonymous results are kept in datasets that are not listed.
     pub(super) fn is_hidden(&self) -> bool {
         self.id.as_str().starts_with('_')
@@ -200,9 +204,10 @@ impl Catalog {
     pub(super) fn delete_table(&self, name: &TableName) -> Outcome<()> {
         let dataset = self.dataset(&name.project, &name.dataset)?;
         let mut tables = write(&dataset.tables);
-        let Some(table) = tables.get(&name.table) else { return Err(versions::not_found(name)) };
+        let id = dataset.key(&tables, &name.table).ok_or_else(|| versions::not_found(name))?;
+        let Some(table) = tables.get(&id) else { return Err(versions::not_found(name)) };
         table.delete(now_ms())?;
-        tables.remove(&name.table);
+        tables.remove(&id);
         Ok(())
     }
 
@@ -297,7 +302,8 @@ impl Dataset {
     }
 
     pub(super) fn table(&self, id: &TableId) -> Outcome<Option<Arc<Table>>> {
-        let Some(table) = read(&self.tables).get(id).cloned() else { return Ok(None) };
+        let Some(id) = self.key(&read(&self.tables), id) else { return Ok(None) };
+        let Some(table) = read(&self.tables).get(&id).cloned() else { return Ok(None) };
         let version = table.current();
         if !version.definition.is_expired() {
             if version.has_expired_partitions() {
@@ -309,11 +315,23 @@ impl Dataset {
             return Ok(Some(table));
         }
         let mut tables = write(&self.tables);
-        if tables.get(id).is_some_and(|t| Arc::ptr_eq(t, &table)) {
+        if tables.get(&id).is_some_and(|t| Arc::ptr_eq(t, &table)) {
             table.delete(table.current().definition.expiration_ms.unwrap_or_else(now_ms))?;
-            tables.remove(id);
+            tables.remove(&id);
         }
         Ok(None)
+    }
+
+    /// The id that a table is kept under: the one asked for, or, if case does not matter, one like it.
+    fn key(&self, tables: &BTreeMap<TableId, Arc<Table>>, id: &TableId) -> Option<TableId> {
+        if tables.contains_key(id) {
+            return Some(id.clone());
+        }
+        if !read(&self.document).is_case_insensitive() {
+            return None;
+        }
+        let wanted = id.as_str().to_lowercase();
+        tables.keys().find(|known| known.as_str().to_lowercase() == wanted).cloned()
     }
 
     /// What new tables get when nothing else is asked for. Where both could, partitions expire and not the table.
@@ -339,7 +357,7 @@ impl Dataset {
         self.table(&id)?; // an expired table makes room
         self.apply_defaults(definition)?;
         let mut tables = write(&self.tables);
-        if tables.contains_key(&id) {
+        if self.key(&tables, &id).is_some() {
             let name = definition.name.legacy();
             return Err(Failure::duplicate(format!("Already Exists: Table {name}")));
         }
@@ -351,7 +369,7 @@ impl Dataset {
 }
 
 /// The members of a dataset document that a client may set and that are only handed back.
-pub(super) const DATASET_REST: [&str; 9] = [
+pub(super) const DATASET_REST: [&str; 13] = [
     "friendlyName",
     "description",
     "labels",
@@ -361,6 +379,10 @@ pub(super) const DATASET_REST: [&str; 9] = [
     "maxTimeTravelHours",
     "storageBillingModel",
     "isCaseInsensitive",
+    "resourceTags",
+    "defaultCollation",
+    "defaultRoundingMode",
+    "defaultEncryptionConfiguration",
 ];
 
 /// Sets, or with an explicit null clears, the given members.
@@ -369,25 +391,50 @@ pub(super) fn apply_rest(rest: &mut Map<String, Value>, sent: &Map<String, Value
         match sent.get(*member) {
             None => {}
             Some(Value::Null) => drop(rest.shift_remove(*member)),
-            Some(Value::Object(labels)) if *member == "labels" => merge_labels(rest, labels),
-            Some(value) => drop(rest.insert((*member).to_owned(), value.clone())),
+            Some(Value::Object(sent)) if matches!(*member, "labels" | "resourceTags") => {
+                merge(rest, member, sent);
+            }
+            Some(value) => {
+                let value = without_nulls(value);
+                rest.insert((*member).to_owned(), value);
+            }
         }
     }
 }
 
 /// Labels are merged into those that are there; a null takes one away.
-fn merge_labels(rest: &mut Map<String, Value>, sent: &Map<String, Value>) {
-    let mut labels = rest.get("labels").and_then(Value::as_object).cloned().unwrap_or_default();
+fn merge(rest: &mut Map<String, Value>, member: &str, sent: &Map<String, Value>) {
+    let mut pairs = rest.get(member).and_then(Value::as_object).cloned().unwrap_or_default();
     for (key, value) in sent {
         match value {
-            Value::Null => drop(labels.shift_remove(key)),
-            value => drop(labels.insert(key.clone(), value.clone())),
+            Value::Null => drop(pairs.shift_remove(key)),
+            value => drop(pairs.insert(key.clone(), value.clone())),
         }
     }
-    rest.shift_remove("labels");
-    if !labels.is_empty() {
-        rest.insert("labels".into(), Value::Object(labels));
+    rest.shift_remove(member);
+    if !pairs.is_empty() {
+        rest.insert(member.to_owned(), Value::Object(pairs));
     }
+}
+
+/// BigQuery leaves out what is not set.
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let set = members.iter().filter(|(_, value)| !value.is_null());
+            Value::Object(set.map(|(name, value)| (name.clone(), without_nulls(value))).collect())
+        }
+        other => other.clone(),
+    }
+}
+
+/// Whom a new dataset admits.
+fn default_access() -> Value {
+    json!([
+        {"role": "WRITER", "specialGroup": "projectWriters"},
+        {"role": "OWNER", "specialGroup": "projectOwners"},
+        {"role": "READER", "specialGroup": "projectReaders"},
+    ])
 }
 
 impl DatasetDocument {
@@ -403,7 +450,8 @@ impl DatasetDocument {
             "lastModifiedTime": self.modified_ms.to_string(),
             "location": self.location,
             "type": "DEFAULT",
-            "access": [],
+            "access": default_access(),
+            "isCaseInsensitive": self.is_case_insensitive(),
         });
         for (name, value) in &self.rest {
             resource[name] = value.clone();

@@ -54,6 +54,11 @@ impl Failure {
         Failure::new(412, "conditionNotMet", "Precondition check failed.")
     }
 
+    /// Somebody else changed it in between.
+    pub(super) fn aborted(message: impl Into<String>) -> Self {
+        Failure::new(409, "aborted", message)
+    }
+
     pub(super) fn stopped() -> Self {
         Failure::new(499, "stopped", "Job execution was cancelled: User requested cancellation")
     }

@@ -298,7 +298,12 @@ impl Field {
         for known in ["name", "type", "mode", "fields", "rangeElementType"] {
             rest.shift_remove(known);
         }
-        rest.retain(|_, value| !value.is_null());
+        // An empty list of policy tags takes them away.
+        let is_set = |name: &str, value: &Value| match name {
+            "policyTags" => value["names"].as_array().is_some_and(|names| !names.is_empty()),
+            _ => !value.is_null(),
+        };
+        rest.retain(|name, value| is_set(name, value));
         limits::check(&name, kind, &rest)?;
         Ok(Field { name, kind, mode, fields, rest })
     }

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,8 @@ use super::versions::{Definition, Part, PartDocument, TableDocument, Version, lo
 use super::wire::{Failure, Outcome, now_ms};
 
 const FOLDER: &str = "history";
+/// The table's access policy, see `iam`.
+pub(super) const POLICY: &str = "policy.json";
 
 /// Where the tables of one name keep their files.
 #[derive(Debug)]
@@ -37,6 +39,7 @@ pub(super) struct Folder {
     past: Mutex<()>,
     /// Birth and number of the table that exists.
     present: Mutex<Option<(String, u64)>>,
+    policy: Mutex<()>,
 }
 
 /// What leads back from a version to the one before it.
@@ -145,6 +148,7 @@ impl Folder {
             suspects: Mutex::default(),
             past: Mutex::default(),
             present: Mutex::default(),
+            policy: Mutex::default(),
         }
     }
 
@@ -154,6 +158,11 @@ impl Folder {
 
     pub(super) fn keeps_history(&self) -> bool {
         self.window_ms.is_some()
+    }
+
+    /// Held while the policy is read, compared and replaced.
+    pub(super) fn lock_policy(&self) -> MutexGuard<'_, ()> {
+        lock(&self.policy)
     }
 
     /// Whether a deleted table or an older version is kept here.
@@ -190,7 +199,7 @@ impl Folder {
     /// Deletes what nobody named when the folder was opened: now when there is no history, else at the first
     /// sweep, because telling what history names takes reading all of it.
     pub(super) fn suspect_all_but(&self, mut wanted: Vec<&str>) -> std::io::Result<()> {
-        wanted.push(FOLDER);
+        wanted.extend([FOLDER, POLICY]);
         wanted.sort_unstable();
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.path)? {

@@ -301,7 +301,7 @@ impl Jobs {
     }
 
     pub(super) fn list(&self, project: &ProjectId, arguments: &Arguments) -> Outcome<Reply> {
-        let state = arguments.get("stateFilter").map(str::to_ascii_uppercase);
+        let states: Vec<String> = arguments.all("stateFilter").map(str::to_ascii_uppercase).collect();
         let parent = arguments.get("parentJobId");
         let min = arguments.number("minCreationTime")?.and_then(|ms| i64::try_from(ms).ok());
         let max = arguments.number("maxCreationTime")?.and_then(|ms| i64::try_from(ms).ok());
@@ -310,7 +310,7 @@ impl Jobs {
         found.retain(|d| {
             d.project == *project
                 && d.parent.as_ref().map(JobId::as_str) == parent
-                && state.as_deref().is_none_or(|s| s == d.state.name())
+                && (states.is_empty() || states.iter().any(|state| state == d.state.name()))
                 && min.is_none_or(|ms| d.created_ms >= ms)
                 && max.is_none_or(|ms| d.created_ms <= ms)
         });
@@ -332,6 +332,17 @@ impl Jobs {
             list["nextPageToken"] = Value::from(next);
         }
         Ok(Reply::Json(list))
+    }
+
+    /// Forgets a job that is done.
+    pub(super) fn delete(&self, job: &Job) -> Outcome<Reply> {
+        let document = job.document();
+        if document.state != State::Done {
+            return Err(Failure::invalid(format!("Job {} is still running", document.full_id())));
+        }
+        lock(&self.jobs).remove(&(document.project, document.id));
+        disk::remove_file(&job.path)?;
+        Ok(Reply::NoContent)
     }
 
     /// Asks a job to stop; it is too late once it commits.

@@ -9,17 +9,23 @@ use axum::http::{Method, header};
 use axum::response::Response;
 use futures::StreamExt;
 use serde_json::{Map, Value, json};
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
 
 use super::Emulator;
 use super::faults::Bad;
 use super::names::{Address, DatasetId, ProjectId};
+use super::partial::Selection;
 use super::run::{self, blocking};
 use super::wire::{self, Arguments, Failure, Outcome, Reply};
-use super::{rows, storage, stream, tables, upload};
+use super::{datasets, discovery, iam, rows, storage, stream, tables, upload};
 
 /// Methods that this server does not have answer 501 in BigQuery's error shape.
 pub(super) fn router(emulator: Arc<Emulator>) -> Router {
-    Router::new().fallback(handle).with_state(emulator)
+    // The fastest level: the other end is on the same machine.
+    let gzip =
+        CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(wire::is_compressible);
+    Router::new().fallback(handle).with_state(emulator).layer(gzip)
 }
 
 /// Cloud Storage alone.
@@ -93,10 +99,36 @@ async fn drain(body: Body) {
 }
 
 async fn answer(emulator: &Arc<Emulator>, request: Request) -> Outcome<Reply> {
-    let (parts, body) = request.into_parts();
-    let path = parts.uri.path();
+    let path = request.uri().path();
     let segments = path_segments(path.strip_prefix("/bigquery/v2").unwrap_or(path))?;
-    let arguments = Arguments::parse(parts.uri.query());
+    let arguments = Arguments::parse(request.uri().query());
+    let names: Vec<&str> = segments.iter().map(String::as_str).collect();
+    if names == ["token"] && request.method() == Method::POST {
+        // Whatever a service account asserts is taken for granted.
+        drain(request.into_body()).await;
+        return Ok(Reply::Json(
+            json!({"access_token": "embedded", "token_type": "Bearer", "expires_in": 3600}),
+        ));
+    }
+    if discovery::is_asked_for(&names) && request.method() == Method::GET {
+        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+        return Ok(Reply::Json(discovery::document(&format!("http://{}/", host.unwrap_or("127.0.0.1")))));
+    }
+    let wanted = arguments.get("fields").map(Selection::parse).transpose()?;
+    let reply = on_service(emulator, request, segments, arguments).await?;
+    match wanted {
+        Some(wanted) => wanted.apply(reply),
+        None => Ok(reply),
+    }
+}
+
+async fn on_service(
+    emulator: &Arc<Emulator>,
+    request: Request,
+    segments: Vec<String>,
+    arguments: Arguments,
+) -> Outcome<Reply> {
+    let (parts, body) = request.into_parts();
     let body = wire::read_object(&parts.headers, body).await?;
     let if_match = parts.headers.get(header::IF_MATCH).and_then(|v| v.to_str().ok()).map(str::to_owned);
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
@@ -137,6 +169,7 @@ fn on_files(
     let location = arguments.get("location");
     let (get, post) = (method == Method::GET, method == Method::POST);
     let (delete, patch) = (method == Method::DELETE, method == Method::PATCH || method == Method::PUT);
+    let put = method == Method::PUT;
     match segments {
         ["projects"] if get => Ok(projects(emulator)),
         ["projects", p, "serviceAccount"] if get => {
@@ -146,14 +179,14 @@ fn on_files(
                 "email": format!("bq-{project}@bigquery-encryption.iam.gserviceaccount.com"),
             })))
         }
-        ["projects", p, "datasets"] if post => tables::insert_dataset(catalog, project(p)?, body),
-        ["projects", p, "datasets"] if get => tables::list_datasets(catalog, &project(p)?, arguments),
+        ["projects", p, "datasets"] if post => datasets::insert(catalog, project(p)?, body),
+        ["projects", p, "datasets"] if get => datasets::list(catalog, &project(p)?, arguments),
         ["projects", p, "datasets", d] => {
             let (project, dataset) = (project(p)?, DatasetId::parse(d)?);
             if get {
                 Ok(Reply::Json(catalog.dataset(&project, &dataset)?.document().resource()))
             } else if patch {
-                tables::patch_dataset(catalog, &project, &dataset, body, if_match)
+                datasets::change(catalog, &project, &dataset, body, if_match, put)
             } else if delete {
                 catalog.delete_dataset(&project, &dataset, arguments.flag("deleteContents"))?;
                 Ok(Reply::NoContent)
@@ -167,7 +200,13 @@ fn on_files(
         ["projects", p, "datasets", d, "tables"] if get => {
             tables::list_tables(catalog, &project(p)?, &DatasetId::parse(d)?, arguments)
         }
-        ["projects", _, "datasets", _, "tables", t] if t.contains(':') => Err(no_method(method, segments)),
+        ["projects", p, "datasets", d, "tables", t] if t.contains(':') => match t.split_once(':') {
+            Some((table, method)) if post => {
+                let address = Address::parse(p, d, table)?.present()?;
+                iam::answer(catalog, &address.name, method, body)
+            }
+            _ => Err(no_method(method, segments)),
+        },
         ["projects", p, "datasets", d, "tables", t] if get && t.ends_with(tables::PARTITIONS_SUMMARY) => {
             let table = t.trim_end_matches(tables::PARTITIONS_SUMMARY);
             tables::get_partitions_summary(catalog, &Address::parse(p, d, table)?)
@@ -176,6 +215,8 @@ fn on_files(
             let address = Address::parse(p, d, t)?;
             if get {
                 tables::get_table(catalog, &address)
+            } else if put {
+                tables::update_table(catalog, &address, body, if_match)
             } else if patch {
                 tables::patch_table(catalog, &address, body, if_match)
             } else if delete {
@@ -197,6 +238,10 @@ fn on_files(
                 document = document.into_running();
             }
             Ok(Reply::Json(document.resource()))
+        }
+        ["projects", p, "jobs", id, "delete"] if delete => {
+            let job = jobs.get(&project(p)?, id, location)?;
+            jobs.delete(&job)
         }
         ["projects", p, "jobs", id, "cancel"] if post => {
             let job = jobs.get(&project(p)?, id, location)?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::Emulator;
+use super::copy::{self, Copied, CopySpec};
 use super::destination::Destination;
 use super::disk::OwnedFile;
 use super::extract::{self, ExtractSpec};
@@ -23,6 +24,7 @@ use super::wire::{Arguments, Failure, Outcome, Reply, integer, now_ms, object, t
 #[derive(Debug)]
 pub(super) enum Work {
     Load(Box<LoadSpec>),
+    Copy(Box<CopySpec>),
     /// With where the rows of a query go; other statements know that themselves.
     Query(Box<QuerySpec>, Option<Box<Destination>>),
     Extract(Box<ExtractSpec>),
@@ -54,9 +56,9 @@ pub(super) async fn insert(
         destination: None,
         parent: None,
     };
-    let kinds = ["load", "query", "extract"].map(|kind| object(configuration, kind));
+    let kinds = ["load", "query", "extract", "copy"].map(|kind| object(configuration, kind));
     let work = match kinds {
-        [Some(load), None, None] => {
+        [Some(load), None, None, None] => {
             let mut spec = LoadSpec::parse(load, &project, uploaded)?;
             spec.destination = spec.destination.resolve(&emulator.catalog)?;
             document.configuration["jobType"] = json!("LOAD");
@@ -64,7 +66,7 @@ pub(super) async fn insert(
             document.destination = Some(spec.destination.address.name.clone());
             Work::Load(Box::new(spec))
         }
-        [None, Some(query), None] => {
+        [None, Some(query), None, None] => {
             let mut spec = QuerySpec::parse(query, &project)?;
             document.configuration["jobType"] = json!("QUERY");
             let named = spec.destination.take();
@@ -77,14 +79,22 @@ pub(super) async fn insert(
             let destination = destined(emulator, &mut document, &spec, named)?;
             Work::Query(Box::new(spec), destination.map(Box::new))
         }
-        [None, None, Some(extract)] => {
+        [None, None, Some(extract), None] => {
             let spec = ExtractSpec::parse(extract, &project)?;
             document.configuration["jobType"] = json!("EXTRACT");
             document.location = location_of(emulator, location, Some(&spec.source.name));
             Work::Extract(Box::new(spec))
         }
-        [None, None, None] => return Err(missing("configuration.load, query or extract")),
-        _ => return Err(Failure::invalid("Only one of load, query and extract may be set")),
+        [None, None, None, Some(copy)] => {
+            let mut spec = CopySpec::parse(copy, &project)?;
+            spec.destination = spec.destination.resolve(&emulator.catalog)?;
+            document.configuration["jobType"] = json!("COPY");
+            document.location = location_of(emulator, location, Some(&spec.destination.address.name));
+            document.destination = Some(spec.destination.address.name.clone());
+            Work::Copy(Box::new(spec))
+        }
+        [None, None, None, None] => return Err(missing("configuration.load, query, extract or copy")),
+        _ => return Err(Failure::invalid("Only one of load, query, extract and copy may be set")),
     };
     if dry_run {
         document.state = State::Done;
@@ -329,7 +339,7 @@ async fn submit(
     let (state, running) = (Arc::clone(emulator), Arc::clone(&job));
     tokio::spawn(async move {
         let slots = match &work {
-            Work::Load(_) | Work::Extract(_) => &state.load_slots,
+            Work::Load(_) | Work::Extract(_) | Work::Copy(_) => &state.load_slots,
             Work::Query(..) => &state.query_slots,
         };
         let _slot = slots.acquire().await;
@@ -388,6 +398,17 @@ async fn execute(emulator: Arc<Emulator>, job: Arc<Job>, work: Work, twist: Opti
             check_location(&emulator, &spec.source.name, &document.location)?;
             let own = Arc::clone(&emulator.storage.objects);
             extract::run(&spec, Arc::clone(&emulator.catalog), own, cancelled).await
+        }
+        Work::Copy(spec) => {
+            for name in spec.sources.iter().map(|s| &s.name).chain([&spec.destination.address.name]) {
+                check_location(&emulator, name, &document.location)?;
+            }
+            let (catalog, stopped) = (Arc::clone(&emulator.catalog), cancelled.clone());
+            let copied = blocking(move || copy::run(&spec, &catalog, stopped)).await?;
+            let statistics = copied.statistics();
+            let Copied { destination, target, parts } = copied;
+            let cancelled: Cancelled = Arc::new(cancelled);
+            commit_rows(&emulator, &document, destination, target, parts, statistics, &cancelled).await
         }
         Work::Query(spec, destination) => {
             for name in destination.iter().map(|d| &d.address.name).chain(&document.destination) {

@@ -43,6 +43,10 @@ impl Table {
         Ok(Some(Table { folder, current: RwLock::new(Arc::new(current)), deleted: Mutex::new(false) }))
     }
 
+    pub(super) fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
     pub(super) fn current(&self) -> Arc<Version> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }

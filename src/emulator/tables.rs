@@ -1,8 +1,8 @@
-//! Datasets and tables: insert, get, list, patch, delete.
+//! Tables: insert, get, list, patch, update, delete.
 
 use serde_json::{Map, Value, json};
 
-use super::catalog::{Catalog, DATASET_REST, DatasetDocument, apply_rest};
+use super::catalog::{Catalog, apply_rest};
 use super::fields::{self, Field, Mode};
 use super::files::same_name;
 use super::names::{Address, DatasetId, ProjectId, TableName};
@@ -11,66 +11,6 @@ use super::versions::{Definition, Part, Version};
 use super::wire::{Arguments, Failure, Outcome, Reply, integer, object, text};
 
 type Body = Map<String, Value>;
-
-pub(super) fn insert_dataset(catalog: &Catalog, project: ProjectId, body: &Body) -> Outcome<Reply> {
-    let id = object(body, "datasetReference")
-        .and_then(|r| text(r, "datasetId"))
-        .ok_or_else(|| Failure::invalid("Required parameter is missing: datasetReference.datasetId"))?;
-    let id = DatasetId::parse(id)?;
-    if id.as_str().starts_with('_') {
-        return Err(Failure::invalid(format!("Invalid dataset ID \"{id}\": the underscore is reserved")));
-    }
-    let location = text(body, "location").filter(|l| !l.is_empty()).unwrap_or("US").to_owned();
-    let mut document = DatasetDocument::new(project, id, location);
-    apply_rest(&mut document.rest, body, &DATASET_REST);
-    Ok(Reply::Json(catalog.insert_dataset(document)?.document().resource()))
-}
-
-pub(super) fn list_datasets(catalog: &Catalog, project: &ProjectId, arguments: &Arguments) -> Outcome<Reply> {
-    let mut found: Vec<DatasetDocument> = catalog.datasets(project).iter().map(|d| d.document()).collect();
-    found.retain(|d| arguments.flag("all") || !d.is_hidden());
-    let (range, next) = slice(found.len(), arguments)?;
-    let mut list = json!({"kind": "bigquery#datasetList"});
-    let datasets: Vec<Value> = found[range]
-        .iter()
-        .map(|d| {
-            let resource = d.resource();
-            let mut item = json!({"kind": "bigquery#dataset"});
-            for member in ["id", "datasetReference", "location", "labels", "friendlyName", "type"] {
-                if let Some(value) = resource.get(member) {
-                    item[member] = value.clone();
-                }
-            }
-            item
-        })
-        .collect();
-    list["datasets"] = Value::from(datasets);
-    if let Some(next) = next {
-        list["nextPageToken"] = Value::from(next);
-    }
-    Ok(Reply::Json(list))
-}
-
-pub(super) fn patch_dataset(
-    catalog: &Catalog,
-    project: &ProjectId,
-    id: &DatasetId,
-    body: &Body,
-    if_match: Option<&str>,
-) -> Outcome<Reply> {
-    let dataset = catalog.dataset(project, id)?;
-    dataset.change(|document| {
-        check_etag(if_match, &document.etag())?;
-        if let Some(location) = text(body, "location")
-            && !location.eq_ignore_ascii_case(&document.location)
-        {
-            return Err(Failure::invalid("Dataset location cannot be changed"));
-        }
-        apply_rest(&mut document.rest, body, &DATASET_REST);
-        Ok(())
-    })?;
-    Ok(Reply::Json(dataset.document().resource()))
-}
 
 pub(super) fn insert_table(
     catalog: &Catalog,
@@ -191,6 +131,26 @@ pub(super) fn patch_table(
     body: &Body,
     if_match: Option<&str>,
 ) -> Outcome<Reply> {
+    change_table(catalog, address, body, if_match, false)
+}
+
+/// PUT: what is not sent is cleared, except what a table cannot lose.
+pub(super) fn update_table(
+    catalog: &Catalog,
+    address: &Address,
+    body: &Body,
+    if_match: Option<&str>,
+) -> Outcome<Reply> {
+    change_table(catalog, address, body, if_match, true)
+}
+
+fn change_table(
+    catalog: &Catalog,
+    address: &Address,
+    body: &Body,
+    if_match: Option<&str>,
+    replace: bool,
+) -> Outcome<Reply> {
     if address.partition.is_some() {
         return Err(Failure::invalid("Cannot change a partition: name the table"));
     }
@@ -202,6 +162,11 @@ pub(super) fn patch_table(
             definition.fields = changed_schema(definition, fields::parse_schema(schema)?)?;
         }
         let before = definition.partitioning.clone();
+        if replace {
+            TABLE_REST.iter().for_each(|member| drop(definition.rest.shift_remove(*member)));
+            definition.expiration_ms = None;
+            definition.require_filter = false;
+        }
         apply_table(definition, body)?;
         let same = match (&before, &definition.partitioning) {
             (None, None) => true,
@@ -238,7 +203,7 @@ pub(super) fn delete_table(catalog: &Catalog, address: &Address) -> Outcome<Repl
     Ok(Reply::NoContent)
 }
 
-fn check_etag(if_match: Option<&str>, etag: &str) -> Outcome<()> {
+pub(super) fn check_etag(if_match: Option<&str>, etag: &str) -> Outcome<()> {
     match if_match {
         Some(wanted) if wanted != "*" && wanted.trim_matches('"') != etag => {
             Err(Failure::condition_not_met())
@@ -247,40 +212,59 @@ fn check_etag(if_match: Option<&str>, etag: &str) -> Outcome<()> {
     }
 }
 
-/// Columns may be added as NULLABLE or REPEATED and relaxed from REQUIRED; nothing else.
+/// Columns may be added as NULLABLE or REPEATED and relaxed from REQUIRED; nothing else. At any depth.
 fn changed_schema(definition: &Definition, wanted: Vec<Field>) -> Outcome<Vec<Field>> {
     let name = definition.name.legacy();
-    let refuse =
-        |what: String| Failure::invalid(format!("Provided Schema does not match Table {name}. {what}"));
-    for old in &definition.fields {
-        let Some(new) = wanted.iter().find(|f| same_name(&f.name, &old.name)) else {
-            return Err(refuse(format!("Field {} is missing in new schema", old.name)));
-        };
-        if new.kind != old.kind || new.fields != old.fields {
-            let (from, to) = (old.kind.legacy(), new.kind.legacy());
-            return Err(refuse(format!("Field {} has changed type from {from} to {to}", old.name)));
-        }
-        if new.mode != old.mode && (old.mode, new.mode) != (Mode::Required, Mode::Nullable) {
-            return Err(refuse(format!("Field {} has changed mode", old.name)));
-        }
-    }
-    for new in &wanted {
-        let known = definition.fields.iter().any(|f| same_name(&f.name, &new.name));
-        if !known && new.mode == Mode::Required {
-            return Err(refuse(format!(
-                "Cannot add required fields to an existing schema. (field: {})",
-                new.name
-            )));
-        }
-    }
+    check_changed(&definition.fields, &wanted, "")
+        .map_err(|what| Failure::invalid(format!("Provided Schema does not match Table {name}. {what}")))?;
     Ok(wanted)
 }
 
+fn check_changed(before: &[Field], wanted: &[Field], parent: &str) -> Result<(), String> {
+    for old in before {
+        let path = format!("{parent}{}", old.name);
+        let Some(new) = wanted.iter().find(|f| same_name(&f.name, &old.name)) else {
+            return Err(format!("Field {path} is missing in new schema"));
+        };
+        if new.kind != old.kind {
+            let (from, to) = (old.kind.legacy(), new.kind.legacy());
+            return Err(format!("Field {path} has changed type from {from} to {to}"));
+        }
+        if new.mode != old.mode && (old.mode, new.mode) != (Mode::Required, Mode::Nullable) {
+            let (from, to) = (old.mode.name(), new.mode.name());
+            return Err(format!("Field {path} has changed mode from {from} to {to}"));
+        }
+        check_changed(&old.fields, &new.fields, &format!("{path}."))?;
+    }
+    for new in wanted.iter().filter(|new| new.mode == Mode::Required) {
+        if !before.iter().any(|f| same_name(&f.name, &new.name)) {
+            return Err(format!(
+                "Cannot add required fields to an existing schema. (field: {parent}{})",
+                new.name
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What of a table's document a client may set and is only handed back.
+const TABLE_REST: [&str; 10] = [
+    "friendlyName",
+    "description",
+    "labels",
+    "resourceTags",
+    "clustering",
+    "maxStaleness",
+    "encryptionConfiguration",
+    "tableConstraints",
+    "defaultCollation",
+    "defaultRoundingMode",
+];
+
 /// The members that a client may set, at creation or later; an explicit null clears.
 pub(super) fn apply_table(definition: &mut Definition, body: &Body) -> Outcome<()> {
-    const REST: [&str; 6] =
-        ["friendlyName", "description", "labels", "clustering", "maxStaleness", "encryptionConfiguration"];
-    apply_rest(&mut definition.rest, body, &REST);
+    apply_rest(&mut definition.rest, body, &TABLE_REST);
+    check_columns(definition)?;
     if body.contains_key("expirationTime") {
         definition.expiration_ms = integer(body, "expirationTime")?.filter(|ms| *ms > 0);
     }
@@ -298,6 +282,33 @@ pub(super) fn apply_table(definition: &mut Definition, body: &Body) -> Outcome<(
         return Err(Failure::invalid("require_partition_filter is only supported for partitioned tables"));
     }
     Ok(())
+}
+
+/// Clustering and keys name columns that there are.
+fn check_columns(definition: &Definition) -> Outcome<()> {
+    let known = |name: &str| definition.fields.iter().any(|f| same_name(&f.name, name));
+    let names = |value: Option<&Value>| -> Vec<String> {
+        let list = value.and_then(Value::as_array).into_iter().flatten();
+        list.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    if let Some(clustering) = definition.rest.get("clustering") {
+        let fields = names(clustering.get("fields"));
+        if fields.len() > 4 {
+            return Err(Failure::invalid("Table cannot be clustered by more than 4 fields."));
+        }
+        // A clustered table may still wait for the schema that a load brings.
+        let missing = fields.iter().find(|name| !definition.fields.is_empty() && !known(name));
+        if let Some(name) = missing {
+            return Err(Failure::invalid(format!(
+                "The field specified for clustering cannot be found in the schema. Invalid field: {name}."
+            )));
+        }
+    }
+    let key = definition.rest.get("tableConstraints").and_then(|c| c.get("primaryKey"));
+    match names(key.and_then(|key| key.get("columns"))).iter().find(|name| !known(name)) {
+        Some(name) => Err(Failure::invalid(format!("Primary key column not found: {name}"))),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn resource(version: &Version, address: &Address, location: &str) -> Value {

@@ -13,6 +13,8 @@ use super::{Faults, Options, start};
 use crate::engine::{self, Engine};
 use crate::serve::Server;
 
+mod copies;
+
 struct Context {
     dir: TempDir,
     server: Server,
@@ -370,7 +372,7 @@ async fn what_is_not_on_the_list_is_refused_and_named() {
         assert!(message.contains(what), "{sql}: {message}");
     }
     for (method, path) in
-        [("POST", "datasets/d/tables/t/insertAll"), ("POST", "datasets/d/tables/t:getIamPolicy")]
+        [("POST", "datasets/d/tables/t/insertAll"), ("POST", "datasets/d/tables/t:undelete")]
     {
         let (status, answer) = context.send(method, path, Some(json!({}))).await;
         assert_eq!((status, reason(&answer)), (501, "notImplemented"), "{path}");

@@ -1,9 +1,7 @@
 //! What goes over the wire: replies, errors, query arguments and request bodies.
 
-use std::collections::HashMap;
-
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, StatusCode, Version, header};
 use axum::response::Response;
 use futures::StreamExt;
 use serde_json::{Map, Value, json};
@@ -14,6 +12,8 @@ use crate::serve::HangUp;
 
 /// 16 MiB of JSON, counted after decompression: more than any job, table or query document needs.
 const BODY_BYTES_MAX: u64 = 16 << 20;
+
+const COMPRESSED_BYTES_MIN: usize = 1024;
 
 /// What a handler answers.
 #[derive(Debug)]
@@ -62,6 +62,7 @@ pub(super) fn error_document(failure: &Failure) -> Value {
         400 => "INVALID_ARGUMENT",
         403 => "PERMISSION_DENIED",
         404 => "NOT_FOUND",
+        409 if failure.reason == "aborted" => "ABORTED",
         409 => "ALREADY_EXISTS",
         412 => "FAILED_PRECONDITION",
         499 => "CANCELLED",
@@ -76,8 +77,21 @@ pub(super) fn error_document(failure: &Failure) -> Value {
     }})
 }
 
+/// In a response's extensions: it may be compressed. Objects of Cloud Storage go as they are.
+#[derive(Debug, Clone, Copy)]
+struct Compressible;
+
+pub(super) fn is_compressible(_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensions) -> bool {
+    extensions.get::<Compressible>().is_some()
+}
+
 fn respond(code: u16, body: String) -> Response {
+    // Below this compressing costs more than it saves.
+    let is_compressible = body.len() >= COMPRESSED_BYTES_MIN;
     let mut response = Response::new(Body::from(body));
+    if is_compressible {
+        response.extensions_mut().insert(Compressible);
+    }
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     if code != 204 {
         let json = header::HeaderValue::from_static("application/json; charset=UTF-8");
@@ -86,9 +100,9 @@ fn respond(code: u16, body: String) -> Response {
     response
 }
 
-/// Query arguments. Those that this server has no use for (`alt`, `prettyPrint`, `fields`) are ignored.
+/// Query arguments. Those that this server has no use for (`alt`, `prettyPrint`) are ignored.
 #[derive(Debug, Default)]
-pub(super) struct Arguments(HashMap<String, String>);
+pub(super) struct Arguments(Vec<(String, String)>);
 
 impl Arguments {
     pub(super) fn parse(query: Option<&str>) -> Self {
@@ -101,7 +115,12 @@ impl Arguments {
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|v| !v.is_empty())
+        self.0.iter().rfind(|(n, v)| n == name && !v.is_empty()).map(|(_, v)| v.as_str())
+    }
+
+    /// The values of an argument that may be given more than once.
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(n, v)| n == name && !v.is_empty()).map(|(_, v)| v.as_str())
     }
 
     pub(super) fn flag(&self, name: &str) -> bool {

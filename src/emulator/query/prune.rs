@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
-use datafusion::arrow::datatypes::{DataType, Schema};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::catalog::Session;
 use datafusion::common::pruning::PrunableStatistics;
 use datafusion::common::stats::Precision;
@@ -129,24 +129,28 @@ fn bounded(
 ) -> Result<Vec<bool>> {
     // Counts are only compared with each other: all values of a partition are NULL, or none is.
     let rows = Precision::Exact(1);
-    let column = |values: &Values| {
-        let unknown = ColumnStatistics::new_unknown();
-        match values {
-            Values::Between(first, last) => unknown
-                .with_min_value(Precision::Exact(first.clone()))
-                .with_max_value(Precision::Exact(last.clone()))
-                .with_null_count(Precision::Exact(0)),
-            Values::Null => unknown.with_null_count(rows),
-            Values::Unknown => unknown,
-        }
-    };
-    let statistics: Vec<Arc<Statistics>> = known
-        .iter()
-        .map(|partition| {
-            let column_statistics = partition.iter().map(column).collect();
-            Arc::new(Statistics { num_rows: rows, total_byte_size: Precision::Absent, column_statistics })
+    let column = |(values, field): (&Values, &Arc<Field>)| -> Result<ColumnStatistics> {
+        let bounds = |first, last, null_count| ColumnStatistics {
+            min_value: Precision::Exact(first),
+            max_value: Precision::Exact(last),
+            null_count,
+            ..ColumnStatistics::new_unknown()
+        };
+        // A NULL of the column's type says that a bound is not known.
+        let null = ScalarValue::try_from(field.data_type())?;
+        Ok(match values {
+            Values::Between(first, last) => bounds(first.clone(), last.clone(), Precision::Exact(0)),
+            Values::Null => bounds(null.clone(), null, rows),
+            Values::Unknown => bounds(null.clone(), null, Precision::Absent),
         })
-        .collect();
+    };
+    let mut statistics = Vec::with_capacity(known.len());
+    for partition in known {
+        let columns = partition.iter().zip(schema.fields()).map(column);
+        let column_statistics = columns.collect::<Result<Vec<_>>>()?;
+        let total_byte_size = Precision::Absent;
+        statistics.push(Arc::new(Statistics { num_rows: rows, total_byte_size, column_statistics }));
+    }
     let builder = PruningPredicateBuilder::new().with_file_schema(Arc::clone(schema));
     match builder.try_build(Arc::clone(predicate)) {
         Ok(pruning) => pruning.prune(&PrunableStatistics::new(statistics, Arc::clone(schema))),
