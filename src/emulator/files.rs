@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt64Array, new_null_array,
+    Array, ArrayRef, AsArray, ListArray, RecordBatch, RecordBatchOptions, StructArray, UInt64Array,
+    new_null_array,
 };
 use datafusion::arrow::compute::{self, CastOptions};
 use datafusion::arrow::datatypes::{
-    DataType, Date32Type, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType,
+    DataType, Date32Type, FieldRef, Fields, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType,
 };
+use datafusion::arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
@@ -239,28 +241,51 @@ impl Iterator for Reader {
 }
 
 /// The same rows in the types and order of `schema`; a column that is missing is NULL.
-pub(super) fn conform(
-    batch: &RecordBatch,
-    schema: &SchemaRef,
-) -> Result<RecordBatch, datafusion::arrow::error::ArrowError> {
+pub(super) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     let stored = batch.schema();
-    let mut columns = Vec::with_capacity(schema.fields().len());
-    for field in schema.fields() {
-        let found = stored.fields().iter().position(|f| same_name(f.name(), field.name()));
-        columns.push(match found {
-            None => new_null_array(field.data_type(), batch.num_rows()),
-            Some(index) if batch.column(index).data_type() == field.data_type() => {
-                Arc::clone(batch.column(index))
-            }
-            Some(index) => {
-                // A value that does not fit is an error, never a NULL.
-                let options = CastOptions { safe: false, ..CastOptions::default() };
-                compute::cast_with_options(batch.column(index), field.data_type(), &options)?
-            }
-        });
-    }
+    let columns = conform_columns(stored.fields(), batch.columns(), schema.fields(), batch.num_rows())?;
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
+}
+
+/// Columns or nested fields, found by their names.
+fn conform_columns(
+    stored: &Fields,
+    columns: &[ArrayRef],
+    wanted: &Fields,
+    rows: usize,
+) -> Result<Vec<ArrayRef>, ArrowError> {
+    let column = |field: &FieldRef| match stored.iter().position(|f| same_name(f.name(), field.name())) {
+        None => Ok(new_null_array(field.data_type(), rows)),
+        Some(index) => conform_column(&columns[index], field.data_type()),
+    };
+    wanted.iter().map(column).collect()
+}
+
+fn conform_column(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, ArrowError> {
+    match (column.data_type(), wanted) {
+        (stored, wanted) if stored == wanted => Ok(Arc::clone(column)),
+        // By name where all names are known, as a field may have been added to the record since the rows were
+        // written; a STRUCT of a query with other names, or none, is cast by position.
+        (DataType::Struct(stored), DataType::Struct(wanted))
+            if stored.iter().all(|f| wanted.iter().any(|w| same_name(f.name(), w.name()))) =>
+        {
+            let record = column.as_struct();
+            let fields = conform_columns(stored, record.columns(), wanted, record.len())?;
+            Ok(Arc::new(StructArray::try_new(wanted.clone(), fields, record.nulls().cloned())?))
+        }
+        (DataType::List(_), DataType::List(item)) => {
+            let list = column.as_list::<i32>();
+            let values = conform_column(list.values(), item.data_type())?;
+            let (offsets, nulls) = (list.offsets().clone(), list.nulls().cloned());
+            Ok(Arc::new(ListArray::try_new(Arc::clone(item), offsets, values, nulls)?))
+        }
+        _ => {
+            // A value that does not fit is an error, never a NULL.
+            let options = CastOptions { safe: false, ..CastOptions::default() };
+            compute::cast_with_options(column, wanted, &options)
+        }
+    }
 }
 
 pub(super) fn same_name(a: &str, b: &str) -> bool {

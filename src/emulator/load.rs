@@ -124,7 +124,11 @@ async fn target(
     if let Some(schema) = &spec.schema {
         return spec.destination.target(catalog, schema, true);
     }
-    let (Some(last), true) = (last.cloned(), spec.has_own_schema()) else {
+    let last = match &spec.reference {
+        Some(uri) => sources::expand(uri, own).await?.pop(),
+        None => last.cloned(),
+    };
+    let (Some(last), true) = (last, spec.has_own_schema()) else {
         let target = spec.destination.target(catalog, &[], false)?;
         if target.fields.is_empty() {
             return Err(Failure::invalid("No schema specified on job or table."));

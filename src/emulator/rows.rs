@@ -1,6 +1,5 @@
 //! tabledata.list, and the pages of query results.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::Schema;
@@ -8,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::catalog::Catalog;
 use super::encode::{PAGE_ROWS_MAX, Rows, TimestampFormat};
-use super::fields::arrow_schema;
+use super::fields::{Field, arrow_schema};
 use super::files::{read_part, same_name};
 use super::names::Address;
 use super::partitions::Partition;
@@ -89,18 +88,33 @@ fn parse_token(token: &str, birth: &str) -> Outcome<u64> {
         .ok_or_else(|| Failure::invalid("Invalid value for pageToken: the token is of another table"))
 }
 
+/// The columns that were asked for, in the table's order whatever the order asked for.
 fn selected(version: &Version, selected: Option<&str>) -> Outcome<Arc<Schema>> {
-    let schema = arrow_schema(&version.definition.fields);
-    let Some(selected) = selected else { return Ok(schema) };
-    let mut wanted = BTreeSet::new();
-    for name in selected.split(',').map(str::trim).filter(|n| !n.is_empty()) {
-        if name.contains('.') {
-            return Err(Failure::not_implemented(format!("selectedFields of nested fields ({name})")));
+    let fields = &version.definition.fields;
+    let Some(selected) = selected else { return Ok(arrow_schema(fields)) };
+    let names = selected.split(',').map(str::trim).filter(|n| !n.is_empty());
+    let paths: Vec<Vec<&str>> = names.map(|name| name.split('.').collect()).collect();
+    let paths: Vec<&[&str]> = paths.iter().map(Vec::as_slice).collect();
+    Ok(arrow_schema(&select(fields, &paths)?))
+}
+
+/// The fields that paths like `e.d` lead to, in the records that they are in.
+fn select(fields: &[Field], paths: &[&[&str]]) -> Outcome<Vec<Field>> {
+    for path in paths {
+        if !fields.iter().any(|f| same_name(&f.name, path[0])) {
+            return Err(Failure::invalid(format!("No such field: {}.", path.join("."))));
         }
-        let index = schema.fields().iter().position(|f| same_name(f.name(), name));
-        wanted.insert(index.ok_or_else(|| Failure::invalid(format!("No such field: {name}.")))?);
     }
-    // The order is the table's, whatever the order asked for.
-    let wanted: Vec<usize> = wanted.into_iter().collect();
-    schema.project(&wanted).map(Arc::new).map_err(|e| Failure::backend(e.to_string()))
+    let mut chosen = Vec::new();
+    for field in fields {
+        let own: Vec<&[&str]> =
+            paths.iter().filter(|path| same_name(&field.name, path[0])).copied().collect();
+        let below: Vec<&[&str]> = own.iter().map(|path| &path[1..]).collect();
+        match own.is_empty() {
+            true => {}
+            false if below.iter().any(|path| path.is_empty()) => chosen.push(field.clone()),
+            false => chosen.push(Field { fields: select(&field.fields, &below)?, ..field.clone() }),
+        }
+    }
+    Ok(chosen)
 }

@@ -44,6 +44,8 @@ pub(in crate::emulator) struct LoadSpec {
     pub(super) format: Format,
     pub(super) autodetect: bool,
     pub(super) bad_rows_max: u64,
+    /// The file whose schema counts, instead of the last one's.
+    pub(super) reference: Option<String>,
 }
 
 impl LoadSpec {
@@ -89,7 +91,23 @@ impl LoadSpec {
         let bad_rows_max = integer(load, "maxBadRecords")?.map_or(Ok(0), u64::try_from);
         let bad_rows_max =
             bad_rows_max.map_err(|_| Failure::invalid("maxBadRecords must not be negative"))?;
-        Ok(LoadSpec { destination, uris, uploaded, schema, format, autodetect, bad_rows_max })
+        let reference = text(load, "referenceFileSchemaUri").filter(|uri| !uri.is_empty());
+        if let Some(uri) = reference {
+            sources::check(uri)?;
+            if matches!(format, Format::Json(_) | Format::Csv(_)) {
+                return Err(Failure::invalid("referenceFileSchemaUri is for AVRO, PARQUET and ORC files"));
+            }
+        }
+        Ok(LoadSpec {
+            reference: reference.map(str::to_owned),
+            destination,
+            uris,
+            uploaded,
+            schema,
+            format,
+            autodetect,
+            bad_rows_max,
+        })
     }
 
     /// Whether a file itself says what its columns are.
@@ -102,7 +120,6 @@ impl LoadSpec {
 fn refuse_unsupported(load: &Map<String, Value>) -> Outcome<()> {
     for member in [
         "hivePartitioningOptions",
-        "referenceFileSchemaUri",
         "fileSetSpecType",
         "dateFormat",
         "datetimeFormat",
