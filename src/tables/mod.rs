@@ -16,6 +16,6 @@ pub use definition::{
 pub use policy::Grant;
 pub use recover::{Recovered, Recovery, When, parse_when, recover};
 pub use schema::{parse_file, parse_inline};
-pub use time::{duration_words, parse_duration, parse_time};
+pub use time::{duration_words, parse_duration, parse_time, time_words};
 pub use update::{Updated, Wish, update};
 pub use words::{clustering, full_type_name, partitioning, type_name};

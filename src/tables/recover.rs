@@ -144,9 +144,10 @@ async fn definition(
         ));
     };
     if let Some(expired) = definition.remove("expirationTime") {
-        let at = expired.as_str().unwrap_or_default().to_owned();
+        let ms = expired.as_str().and_then(|ms| ms.parse().ok());
+        let at = ms.and_then(super::time_words).unwrap_or_else(|| expired.to_string());
         remarks.push(format!(
-            "the table was to expire at {at} ms; the recovered one is not, unless --expires-in says so"
+            "the table was to expire {at}; the recovered one is not, unless --expires-in says so"
         ));
     }
     definition.overlay(stated);

@@ -33,6 +33,11 @@ pub fn parse_time(text: &str) -> Result<u64> {
     })
 }
 
+/// Milliseconds since 1970 as `2026-12-31 00:00:00 UTC`; `None` of what is no time.
+pub fn time_words(ms: i64) -> Option<String> {
+    DateTime::from_timestamp_millis(ms).map(|at| at.format("%Y-%m-%d %H:%M:%S UTC").to_string())
+}
+
 /// The largest unit that measures it without a rest.
 pub fn duration_words(ms: u64) -> String {
     const NAMES: [&str; 5] = ["week", "day", "hour", "minute", "second"];

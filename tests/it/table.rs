@@ -114,7 +114,7 @@ fn tables_are_created_as_defined_shown_and_listed() {
     session.run(&["create", "d.events", "--schema", "id:INT64", "--if-not-exists"]);
     session.run(&[&create[..], &["--if-not-exists", "--label", "team=other"]].concat());
     session.run(&["create", "d.other", "--schema", "id:INT64", "--create-dataset", "--location", "US"]);
-    session.run(&["show", "d.events"]);
+    session.run(&["show", "d.events", "--partitions", "0"]);
     session.run(&["show", "d.nothing"]);
 
     let fields = json!([
@@ -324,4 +324,42 @@ fn a_long_list_is_printed_page_by_page() {
     let names: Vec<_> = listed.lines().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(names, ["table", "first", "second"]);
     assert_eq!(pages.seen().len(), 2);
+}
+
+#[test]
+fn partitions_are_shown_with_rows_and_bytes_the_newest_first() {
+    let answer = |body: &Value| {
+        let body = body.to_string();
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length";
+        format!("{head}: {}\r\n\r\n{body}", body.len()).into_bytes()
+    };
+    let table = answer(&json!({
+        "type": "TABLE", "numRows": "1234567", "numBytes": "89012345", "location": "EU", "etag": "x",
+        "creationTime": "1767225600000", "lastModifiedTime": "1767225600000",
+        "timePartitioning": { "type": "DAY" }, "schema": { "fields": [{ "name": "id", "type": "INTEGER" }] },
+        "streamingBuffer": { "estimatedRows": "7" },
+    }));
+    let fields = ["partition_id", "total_rows", "total_logical_bytes", "last_modified_time"];
+    let row = |cells: [&str; 4]| json!({ "f": cells.map(|v| json!({ "v": v })) });
+    let partitions = answer(&json!({
+        "jobComplete": true, "totalRows": "3",
+        "schema": { "fields": fields.map(|name| json!({ "name": name, "type": "STRING" })) },
+        "rows": [
+            row(["__UNPARTITIONED__", "7", "70", "1767225600000000"]),
+            row(["20260102", "1234000", "89000000", "1767225600000000"]),
+            row(["20260101", "560", "12275", "1767225600000000"]),
+        ],
+    }));
+    let scripted = Proxy::alone(move |_, request| match request.starts_with("POST") {
+        true => Act::Instead(partitions.clone()),
+        false => Act::Instead(table.clone()),
+    });
+    let mut session = Session::new();
+    session.run_at(&scripted.url, &["show", "p.d.t"]);
+    session.run_at(&scripted.url, &["show", "p.d.t", "--partitions", "2"]);
+    insta::assert_snapshot!(session.shown());
+    let shown = session.at(&scripted.url, &["show", "p.d.t", "--format", "json"]).success().stdout;
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!(shown["partitions"].as_array().map(Vec::len), Some(3));
+    assert_eq!(shown["partitions"][1]["total_rows"], "1234000");
 }

@@ -4,7 +4,7 @@ use indicatif::HumanCount;
 use serde_json::json;
 
 use super::definition::DefinitionArgs;
-use super::text::{date, described, table_name};
+use super::text::{described, table_name};
 use super::unless_interrupted;
 use crate::bigquery::Address;
 use crate::cli::connect::Warehouse;
@@ -93,7 +93,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
     }
     match args.format {
         Format::Text => {
-            let at = i64::try_from(recovered.at_ms).ok().and_then(date).unwrap_or_default();
+            let at = i64::try_from(recovered.at_ms).ok().and_then(tables::time_words).unwrap_or_default();
             let from = recovered
                 .definition_from
                 .map_or("a bare copy".to_owned(), |from| format!("defined as {from}"));

@@ -3,7 +3,7 @@
 use indicatif::{DecimalBytes, HumanCount};
 use serde_json::{Value, json};
 
-use super::text::{date, instant, left_aligned, number, plain, table_name};
+use super::text::{instant, left_aligned, number, plain, table_name};
 use super::{TableFormat, found};
 use crate::bigquery::{Address, BigQuery, Document};
 use crate::cli::connect::Warehouse;
@@ -127,7 +127,7 @@ fn text(table: &Address, document: &Document, partitions: &[Value], shown: usize
                 partition["partition_id"].as_str().unwrap_or_default().to_owned(),
                 number(&partition["total_rows"]),
                 number(&partition["total_logical_bytes"]),
-                modified.and_then(|us| date(us / 1000)).unwrap_or_default(),
+                modified.and_then(|us| tables::time_words(us / 1000)).unwrap_or_default(),
             ]
         }));
         text += &output::aligned(&lines);

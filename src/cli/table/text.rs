@@ -1,6 +1,5 @@
 //! Values of BigQuery's documents as people read them.
 
-use chrono::DateTime;
 use indicatif::HumanCount;
 use serde_json::Value;
 
@@ -10,11 +9,7 @@ use crate::tables;
 /// Milliseconds since 1970, written as text; empty where there are none.
 pub(super) fn instant(value: &Value) -> String {
     let ms = value.as_str().and_then(|ms| ms.parse::<i64>().ok());
-    ms.and_then(date).unwrap_or_default()
-}
-
-pub(super) fn date(ms: i64) -> Option<String> {
-    DateTime::from_timestamp_millis(ms).map(|at| at.format("%Y-%m-%d %H:%M:%S UTC").to_string())
+    ms.and_then(tables::time_words).unwrap_or_default()
 }
 
 /// A 64-bit number, written as text; empty where there is none.
