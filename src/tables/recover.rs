@@ -129,14 +129,14 @@ async fn definition(
     let (mut definition, from) = if let Some(like) = like {
         let document = bigquery.document(like).await?;
         let document = document.ok_or_else(|| Error::usage(format!("there is no table `{like}`")))?;
-        (Definition::of(&document.value), format!("`{like}` as it is"))
+        (Definition::of(&document.value), format!("like `{like}`"))
     } else if let Some(then) = then {
-        (Definition::of(&then.value), "the table as it was then".to_owned())
+        (Definition::of(&then.value), "as the table was then".to_owned())
     } else if !stated.fields().is_null() {
-        (Definition::default(), "what was typed".to_owned())
+        (Definition::default(), "as the flags say".to_owned())
     } else if let Some(now) = now {
         remarks.push(format!("what `{table}` was then is not known; its definition of now is taken"));
-        (Definition::of(&now.value), format!("`{table}` as it is now"))
+        (Definition::of(&now.value), format!("as `{table}` is now"))
     } else {
         return Err(Error::usage(format!("BigQuery does not say any more how `{table}` was defined")).hint(
             "say it: `--from-pipeline flows`, `--like TABLE`, or `--schema …` with `--partition-by` and what else \
@@ -151,6 +151,11 @@ async fn definition(
         ));
     }
     definition.overlay(stated);
+    let columns = then.map(|then| &then.value["schema"]["fields"]).filter(|columns| columns.is_array());
+    if let Some(difference) = columns.and_then(|columns| schema::difference(definition.fields(), columns)) {
+        return Err(Error::usage(format!("`{table}` had other columns then: {difference}"))
+            .hint("`here` is what was asked for; nothing was made"));
+    }
     Ok((definition, from))
 }
 

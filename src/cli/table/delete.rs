@@ -49,11 +49,17 @@ pub(super) async fn run(args: Args) -> Result<()> {
     let bigquery = args.warehouse.connect(None).await?;
     let table = bigquery.named(&args.table);
     let found = super::found(&bigquery, &table).await?;
+    // A partition's own time of change may be that of its data, a little before the table had them.
+    let whole = Address { partition: None, ..table.clone() };
+    let recover_at_ms = match table.partition {
+        Some(_) => super::found(&bigquery, &whole).await?.instant_ms(),
+        None => found.instant_ms(),
+    };
     let what = contents(&found);
     if args.dry_run {
         return match args.format {
             Format::Text => output::print(&format!("{table} would be deleted: {what}\n")),
-            Format::Json => report(&table, &found, false),
+            Format::Json => report(&table, &found, recover_at_ms, false),
         };
     }
     if !args.yes {
@@ -63,7 +69,7 @@ pub(super) async fn run(args: Args) -> Result<()> {
         return Err(Error::failed(format!("`{table}` was deleted by somebody else meanwhile")));
     }
     if found.text("type") == "TABLE" {
-        if let Some(ms) = found.instant_ms() {
+        if let Some(ms) = recover_at_ms {
             say(&way_back(&table, ms));
         }
         if found.value.get("streamingBuffer").is_some() {
@@ -72,7 +78,7 @@ pub(super) async fn run(args: Args) -> Result<()> {
     }
     match args.format {
         Format::Text => output::print(&format!("{table} deleted: {what}\n")),
-        Format::Json => report(&table, &found, true),
+        Format::Json => report(&table, &found, recover_at_ms, true),
     }
 }
 
@@ -86,7 +92,7 @@ fn contents(found: &Document) -> String {
     }
 }
 
-fn report(table: &Address, found: &Document, deleted: bool) -> Result<()> {
+fn report(table: &Address, found: &Document, recover_at_ms: Option<u64>, deleted: bool) -> Result<()> {
     let whole = Address { partition: None, ..table.clone() };
     output::print(&output::json(&json!({
         "table": whole.to_string(),
@@ -94,7 +100,7 @@ fn report(table: &Address, found: &Document, deleted: bool) -> Result<()> {
         "rows": found.number("numRows"),
         "bytes": found.number("numBytes"),
         "deleted": deleted,
-        "recover_at_ms": found.instant_ms(),
+        "recover_at_ms": recover_at_ms,
     }))?)
 }
 

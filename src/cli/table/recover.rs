@@ -94,9 +94,8 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
     match args.format {
         Format::Text => {
             let at = i64::try_from(recovered.at_ms).ok().and_then(tables::time_words).unwrap_or_default();
-            let from = recovered
-                .definition_from
-                .map_or("a bare copy".to_owned(), |from| format!("defined as {from}"));
+            let from =
+                recovered.definition_from.map_or("a bare copy".to_owned(), |from| format!("defined {from}"));
             output::print(&format!(
                 "{to}: {} rows of {table} at {} ms ({at}); {from}: {}\n",
                 HumanCount(recovered.rows),
