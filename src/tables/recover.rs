@@ -3,6 +3,8 @@
 //! A copy of the past has neither partitioning nor labels of its own: the destination is made first, as the table
 //! was, and the rows are copied into it.
 
+use futures::stream::{self, StreamExt, TryStreamExt};
+
 use super::copy::{self, check_location, restore_settings};
 use super::definition::{Definition, layout_difference};
 use super::schema;
@@ -44,6 +46,8 @@ pub struct Recovered {
 
 /// BigQuery's longest time travel window.
 const WINDOW_MS: u64 = 7 * 86_400_000;
+const FIRST_STEP_MS: u64 = 25;
+const LOOKS_AT_ONCE: usize = 8;
 
 pub async fn recover(bigquery: &BigQuery, recovery: Recovery) -> Result<Recovered> {
     let Recovery { table, at, destination, stated, like, bare } = recovery;
@@ -205,24 +209,21 @@ async fn last_instant(
     table: &Address,
     dataset: &Document,
 ) -> Result<(u64, Option<Document>)> {
-    let now_ms = served_ms(dataset)?;
-    // The clock's second has begun, and may not be over.
-    let mut dead_ms = now_ms.saturating_add(1000);
-    let oldest_ms = now_ms.saturating_sub(WINDOW_MS);
-    let mut step_ms = 1000;
+    let mut instants = stream::iter(instants_back(served_ms(dataset)?))
+        .map(|at_ms| async move { Ok::<_, Error>((at_ms, bigquery.document_then(table, at_ms).await?)) })
+        .buffered(LOOKS_AT_ONCE);
+    let mut dead_ms = u64::MAX;
     let (mut alive_ms, mut document) = loop {
-        let at_ms = now_ms.saturating_sub(step_ms - 1000).max(oldest_ms);
-        if let Some(document) = bigquery.document_then(table, at_ms).await? {
-            break (at_ms, document);
+        match instants.try_next().await? {
+            Some((at_ms, Some(document))) => break (at_ms, document),
+            Some((at_ms, None)) => dead_ms = at_ms,
+            None => {
+                return Err(Error::usage(format!("BigQuery does not say when `{table}` was last there")).hint(
+                    "give the instant: `--at MILLISECONDS`, as `api2bq table delete` printed it, or a time before \
+                     the deletion, which Cloud Logging's audit log has; is the name right, and less than 7 days gone?",
+                ));
+            }
         }
-        if at_ms == oldest_ms {
-            return Err(Error::usage(format!("BigQuery does not say when `{table}` was last there")).hint(
-                "give the instant: `--at MILLISECONDS`, as `api2bq table delete` printed it, or a time before the \
-                 deletion, which Cloud Logging's audit log has; is the name right, and less than 7 days gone?",
-            ));
-        }
-        dead_ms = at_ms;
-        step_ms *= 2;
     };
     while dead_ms - alive_ms > 1 {
         let middle_ms = alive_ms + (dead_ms - alive_ms) / 2;
@@ -232,6 +233,18 @@ async fn last_instant(
         }
     }
     Ok((alive_ms, Some(document)))
+}
+
+/// From just after now to the end of the window, each step a twentieth of the way: a table that was there for
+/// that share of the time since is met.
+fn instants_back(now_ms: u64) -> impl Iterator<Item = u64> {
+    // The clock's second has begun, and may not be over.
+    let latest_ms = now_ms.saturating_add(1000);
+    let steps = std::iter::successors(Some(0), |back: &u64| Some(back + (back / 20).max(FIRST_STEP_MS)));
+    steps
+        .take_while(|back| *back < WINDOW_MS)
+        .chain([WINDOW_MS])
+        .map(move |back| latest_ms.saturating_sub(back))
 }
 
 fn served_ms(dataset: &Document) -> Result<u64> {
@@ -248,5 +261,24 @@ pub fn parse_when(text: &str) -> Result<When> {
         Err(_) => super::parse_time(text).map(When::At).map_err(|error| {
             error.hint("write `1h` (ago), `2026-01-31T12:00:00Z` or milliseconds since 1970")
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_past_is_looked_at_in_growing_steps_to_the_end_of_the_window() {
+        let now_ms = 1_800_000_000_000;
+        let instants: Vec<u64> = instants_back(now_ms).collect();
+        assert_eq!((instants[0], instants[1]), (now_ms + 1000, now_ms + 975));
+        assert_eq!(instants.last(), Some(&(now_ms + 1000 - WINDOW_MS)));
+        assert!(instants.len() < 400, "{} calls in all", instants.len());
+        for pair in instants.windows(2) {
+            let since = now_ms + 1000 - pair[1];
+            assert!(pair[0] > pair[1] && pair[0] - pair[1] <= (since / 20).max(FIRST_STEP_MS), "{pair:?}");
+        }
+        assert_eq!(instants_back(0).last(), Some(0));
     }
 }

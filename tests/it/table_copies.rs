@@ -130,7 +130,8 @@ fn a_table_deleted_by_mistake_comes_back_with_its_partitions_filter_and_rows() {
     let way_back = deleted.stderr.lines().find_map(|line| line.trim().strip_prefix("api2bq table "));
     let way_back: Vec<&str> = way_back.expect("a command").split(' ').collect();
     session.run(&way_back);
-    session.run(&["recover", "LANL.flows_staging", "--to", "LANL.again"]);
+    let ended = session.run(&["recover", "LANL.flows_staging", "--to", "LANL.again"]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
     for table in ["LANL.flows_staging_recovered", "LANL.again"] {
         assert!(rows(&session, table) == before, "the rows of {}", table);
         assert_eq!(days(&mut session, table), per_day, "{table}");

@@ -18,8 +18,9 @@ use crate::telemetry::{Waiting, say};
 #[command(after_help = "\
 The rows come back into --to, a table that is not there or is empty; nothing is ever deleted or
 replaced. Without --at a deleted table is taken as it was in its last millisecond, which is
-searched for by the service's clock. The past can be read for 7 days, or as long as the dataset's
-time travel window is.
+searched for by the service's clock; one that was there for less than a twentieth of the time
+since may not be found so. The past can be read for 7 days, or as long as the dataset's time
+travel window is.
 
 BigQuery's copy of the past has the rows and columns, and neither partitioning nor filter nor
 labels. They are recreated first, from the first of these that is there:
