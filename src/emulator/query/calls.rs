@@ -1,264 +1,243 @@
-//! Function calls: the list of what may be called, and what each becomes.
+//! Function calls: what may be called, and what each becomes.
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CaseWhen, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Value, WindowFrame,
-    WindowFrameBound, WindowSpec, WindowType,
+    FunctionArgumentClause, FunctionArgumentList, FunctionArguments, NullTreatment, ObjectNamePart, Value,
+    WindowFrame, WindowFrameBound, WindowSpec, WindowType,
 };
 
+use super::aggregates::{self, Aggregate};
+use super::library;
 use super::parameters::literal;
 use super::rewrite::{Rewriter, call, integer_literal, refuse_if, string_literal};
+use super::visible::Shape;
+use crate::emulator::fields::Kind;
 use crate::emulator::wire::{Failure, Outcome};
 
+/// A call, taken apart.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub upper: String,
+    pub args: Vec<FunctionArg>,
+    pub is_distinct: bool,
+    pub clauses: Vec<FunctionArgumentClause>,
+    pub over: Option<WindowType>,
+    pub nulls: Option<NullTreatment>,
+}
+
+impl Call {
+    pub(super) fn is_star(args: &[FunctionArg]) -> bool {
+        matches!(args, [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)])
+    }
+
+    pub(super) fn plain(name: &str, arg: FunctionArg) -> Outcome<Expr> {
+        match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Ok(expr),
+            other => Err(Failure::unsupported_sql(format!("the argument {other} of {name}"))),
+        }
+    }
+}
+
 impl Rewriter<'_> {
-    pub(super) fn function(&mut self, function: Function) -> Outcome<Expr> {
+    pub(super) fn function(&mut self, function: Function) -> Outcome<(Expr, Shape)> {
         let Function { name, uses_odbc_syntax, parameters, args, filter, null_treatment, over, within_group } =
             function;
         refuse_if(uses_odbc_syntax, "ODBC functions")?;
         refuse_if(!matches!(parameters, FunctionArguments::None), "function parameters")?;
         refuse_if(filter.is_some(), "FILTER")?;
-        refuse_if(null_treatment.is_some(), "IGNORE NULLS and RESPECT NULLS")?;
         refuse_if(!within_group.is_empty(), "WITHIN GROUP")?;
         let [ObjectNamePart::Identifier(ident)] = name.0.as_slice() else {
             return Err(Failure::invalid_query(format!("Function not found: {name}")));
         };
         let shown = ident.value.clone();
         let upper = shown.to_ascii_uppercase();
-        let (distinct, args) = match args {
-            FunctionArguments::None => (false, Vec::new()),
+        let (is_distinct, args, clauses) = match args {
+            FunctionArguments::None => (false, Vec::new(), Vec::new()),
+            FunctionArguments::Subquery(query) if upper == "ARRAY" => return self.array_of_query(*query),
             FunctionArguments::Subquery(_) => {
                 return Err(Failure::unsupported_sql(format!("a query in {upper}()")));
             }
             FunctionArguments::List(FunctionArgumentList { duplicate_treatment, args, clauses }) => {
-                refuse_if(!clauses.is_empty(), &format!("clauses inside of {upper}()"))?;
-                (duplicate_treatment == Some(DuplicateTreatment::Distinct), args)
+                (duplicate_treatment == Some(DuplicateTreatment::Distinct), args, clauses)
             }
         };
-        if let Some(target) = over_aggregate(&upper) {
-            return self.aggregate(&upper, target, distinct, args, over);
+        let given = Call { upper, args, is_distinct, clauses, over, nulls: null_treatment };
+        if aggregates::target_of(&given.upper).is_some() {
+            return self.aggregate(given);
         }
-        refuse_if(distinct, &format!("DISTINCT in {upper}()"))?;
-        if let Some((target, counts)) = window_function(&upper) {
-            let Some(over) = over else {
-                return Err(Failure::invalid_query(format!(
-                    "Analytic function {upper} cannot be called without an OVER clause"
-                )));
-            };
-            let args = self.plain_args(&upper, args)?;
-            check_count(&upper, &args, counts)?;
-            let over = Some(self.window(over)?);
-            let windowed = with_over(call(target, args), false, over);
-            return Ok(match target {
-                "row_number" | "rank" | "dense_rank" | "ntile" => call("bq_cast_int64", vec![windowed]),
-                _ => windowed,
-            });
+        if let Some((target, counts)) = window_function(&given.upper) {
+            return Ok((self.numbering(given, target, counts)?, Shape::Opaque));
         }
+        let Call { upper, args, is_distinct, clauses, over, nulls } = given;
+        refuse_if(is_distinct, &format!("DISTINCT in {upper}()"))?;
+        refuse_if(!clauses.is_empty() || nulls.is_some(), &format!("clauses inside of {upper}()"))?;
         if over.is_some() {
             return Err(Failure::invalid_query(format!("Function {upper} does not support an OVER clause")));
         }
         self.scalar(&shown, &upper, args)
     }
 
-    fn aggregate(
-        &mut self,
-        upper: &str,
-        target: &str,
-        distinct: bool,
-        args: Vec<FunctionArg>,
-        over: Option<WindowType>,
-    ) -> Outcome<Expr> {
-        let over = over.map(|o| self.window(o)).transpose()?;
-        let star = matches!(args.as_slice(), [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)]);
-        if star {
-            if upper != "COUNT" || distinct {
-                return Err(Failure::invalid_query(format!(
-                    "Argument * can only be used in COUNT(*), not {upper}"
-                )));
-            }
-            // COUNT(1) counts rows as COUNT(*) does, and it can carry a window.
-            return Ok(with_over(call(target, vec![integer_literal(1)]), false, over));
-        }
-        let mut args = self.plain_args(upper, args)?;
-        let counts: &[usize] = if upper == "STRING_AGG" { &[1, 2] } else { &[1] };
-        check_count(upper, &args, counts)?;
-        let distinct = match upper {
-            "APPROX_COUNT_DISTINCT" => true,
-            _ => distinct,
+    /// Functions that only exist with OVER.
+    fn numbering(&mut self, given: Call, target: &'static str, counts: &[usize]) -> Outcome<Expr> {
+        let Call { upper, args, is_distinct, clauses, over, mut nulls } = given;
+        refuse_if(is_distinct, &format!("DISTINCT in {upper}()"))?;
+        let Some(over) = over else {
+            return Err(Failure::invalid_query(format!(
+                "Analytic function {upper} cannot be called without an OVER clause"
+            )));
         };
-        if upper == "STRING_AGG" && args.len() == 1 {
-            args.push(string_literal(","));
-        }
-        if upper == "COUNTIF" {
-            let condition = args.swap_remove(0);
-            let conditions = vec![CaseWhen { condition, result: integer_literal(1) }];
-            args = vec![case(conditions, None)];
-        }
-        if distinct && over.is_some() {
-            return Err(Failure::unsupported_sql(format!("DISTINCT in {upper}() with OVER")));
-        }
-        match upper {
-            // DataFusion's sum of INT64 wraps around.
-            "SUM" => {
-                let widened = call("bq_widen", args);
-                Ok(call("bq_narrow", vec![with_over(call(target, vec![widened]), distinct, over)]))
+        for clause in clauses {
+            match clause {
+                FunctionArgumentClause::IgnoreOrRespectNulls(treatment) => nulls = Some(treatment),
+                other => return Err(Failure::unsupported_sql(format!("{other} in {upper}()"))),
             }
-            "AVG" => Ok(call("bq_narrow", vec![with_over(call(target, args), distinct, over)])),
-            _ => Ok(with_over(call(target, args), distinct, over)),
         }
+        let takes_nulls = matches!(target, "first_value" | "last_value" | "nth_value");
+        refuse_if(nulls.is_some() && !takes_nulls, &format!("IGNORE NULLS and RESPECT NULLS in {upper}()"))?;
+        let args = self.plain_args(&upper, args)?;
+        check_count(&upper, &args, counts)?;
+        let over = Some(self.window(over)?);
+        let windowed = Aggregate::new(target, args).nulls(nulls).over(over).expr();
+        Ok(match target {
+            "row_number" | "rank" | "dense_rank" | "ntile" => call("bq_cast_int64", vec![windowed]),
+            _ => windowed,
+        })
     }
 
-    fn scalar(&mut self, shown: &str, upper: &str, args: Vec<FunctionArg>) -> Outcome<Expr> {
-        match upper {
-            "CURRENT_TIMESTAMP" => {
-                check_count(upper, &args, &[0])?;
-                return Ok(call("bq_timestamp_micros", vec![integer_literal(self.now_us)]));
+    fn scalar(&mut self, shown: &str, upper: &str, mut args: Vec<FunctionArg>) -> Outcome<(Expr, Shape)> {
+        let (name, prefix) = match upper.strip_prefix("SAFE.") {
+            Some(name) => (name, "bq_safe_"),
+            None => (upper, "bq_"),
+        };
+        let opaque = |expr: Expr| Ok((expr, Shape::Opaque));
+        match name {
+            "CURRENT_TIMESTAMP" | "CURRENT_DATE" | "CURRENT_DATETIME" | "CURRENT_TIME" => {
+                let zone = self.plain_args(name, args)?;
+                check_count(name, &zone, if name == "CURRENT_TIMESTAMP" { &[0] } else { &[0, 1] })?;
+                let now = call("bq_timestamp_micros", vec![integer_literal(self.now_us)]);
+                return opaque(match name.strip_prefix("CURRENT_").unwrap_or(name) {
+                    "TIMESTAMP" => now,
+                    part => call(&format!("bq_{}", part.to_lowercase()), [vec![now], zone].concat()),
+                });
             }
-            "CURRENT_DATE" => {
-                check_count(upper, &args, &[0])?;
-                let days = self.now_us.div_euclid(86_400_000_000);
-                return Ok(call("bq_date_from_unix_date", vec![integer_literal(days)]));
+            "SESSION_USER" => {
+                check_count(name, &args, &[0])?;
+                return opaque(string_literal("anonymous@example.com"));
             }
-            "TIMESTAMP_ADD" | "TIMESTAMP_SUB" | "DATE_ADD" | "DATE_SUB" => return self.shifted(upper, args),
-            "TIMESTAMP_TRUNC" | "DATE_TRUNC" => return self.truncated(upper, args),
-            "TIMESTAMP_DIFF" | "DATE_DIFF" => {
-                let [from, to, unit] = three(upper, args)?;
-                let unit = unit_of(upper, unit)?;
-                let (from, to) = (self.time_arg(upper, from)?, self.time_arg(upper, to)?);
-                return Ok(call(&format!("bq_{}", upper.to_lowercase()), vec![from, to, unit]));
+            "IF" => {
+                let args = self.shaped_args(name, args)?;
+                let [condition, result, otherwise] =
+                    <[(Expr, Shape); 3]>::try_from(args).map_err(|_| count_error(name))?;
+                let conditions = vec![CaseWhen { condition: condition.0, result: result.0 }];
+                return Ok((case(conditions, Some(otherwise.0)), result.1));
             }
+            "COALESCE" | "IFNULL" | "NULLIF" | "GREATEST" | "LEAST" => return self.choice(name, args),
             _ => {}
         }
-        let mut args = self.plain_args(upper, args)?;
-        let (target, counts): (&str, &[usize]) = match upper {
-            "IF" => {
-                check_count(upper, &args, &[3])?;
-                let otherwise = args.pop();
-                let result = args.swap_remove(1);
-                let condition = args.swap_remove(0);
-                return Ok(case(vec![CaseWhen { condition, result }], otherwise));
+        // Units of time are bare words, and amounts of them intervals.
+        let (function, args) = match name {
+            "DATE_ADD"
+            | "DATE_SUB"
+            | "DATETIME_ADD"
+            | "DATETIME_SUB"
+            | "TIMESTAMP_ADD"
+            | "TIMESTAMP_SUB"
+            | "TIME_ADD"
+            | "TIME_SUB"
+            | "GENERATE_TIMESTAMP_ARRAY"
+            | "GENERATE_DATE_ARRAY" => {
+                if name == "GENERATE_DATE_ARRAY" && args.len() == 2 {
+                    let args = self.plain_args(name, args)?;
+                    (name, [args, vec![integer_literal(1), string_literal("DAY")]].concat())
+                } else {
+                    let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Interval(interval)))) =
+                        args.pop()
+                    else {
+                        return Err(Failure::invalid_query(format!(
+                            "{name} expects INTERVAL as its last argument"
+                        )));
+                    };
+                    let args = self.plain_args(name, args)?;
+                    let (amount, unit) = self.interval(interval)?;
+                    (name, [args, vec![amount, unit]].concat())
+                }
             }
-            "CONCAT" => {
-                let first = args.first().cloned();
-                let first = first.ok_or_else(|| count_error(upper))?;
-                // NULL makes the whole NULL, as in BigQuery and unlike DataFusion's concat().
-                let joined = args.drain(1..).fold(first, |left, right| {
-                    let (left, right) = (Box::new(left), Box::new(right));
-                    Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right }
-                });
-                return Ok(Expr::Nested(Box::new(joined)));
+            "DATE_TRUNC" | "DATETIME_TRUNC" | "TIMESTAMP_TRUNC" | "TIME_TRUNC" if args.len() > 1 => {
+                let zone = args.split_off(2);
+                let unit = unit_of(name, args.pop())?;
+                (name, [self.plain_args(name, args)?, vec![unit], self.plain_args(name, zone)?].concat())
             }
+            "DATE_DIFF" | "DATETIME_DIFF" | "TIMESTAMP_DIFF" | "TIME_DIFF" => {
+                let unit = unit_of(name, args.pop())?;
+                (name, [self.plain_args(name, args)?, vec![unit]].concat())
+            }
+            "LAST_DAY" => {
+                let unit = match args.len() {
+                    1 => string_literal(library::LAST_DAY_DEFAULT),
+                    _ => unit_of(name, args.pop())?,
+                };
+                (name, [self.plain_args(name, args)?, vec![unit]].concat())
+            }
+            "SAFE_DIVIDE" => return opaque(call("bq_safe_divide", self.plain_args(name, args)?)),
+            _ => (name, self.plain_args(name, args)?),
+        };
+        let Some(found) = library::find(function) else {
+            return Err(Failure::invalid_query(format!("Function not found: {shown}")));
+        };
+        let signatures = found.signatures();
+        if !signatures.is_empty() && !signatures.iter().any(|s| s.takes(args.len())) {
+            return Err(count_error(upper));
+        }
+        let count = args.len();
+        let args = args.into_iter().enumerate().map(|(index, arg)| coerced(arg, index, count, signatures));
+        let args = args.collect();
+        let shape = match function {
+            "SPLIT" | "ARRAY_CONCAT" | "ARRAY_REVERSE" => Shape::Array(Box::default()),
+            _ => Shape::Opaque,
+        };
+        Ok((call(&format!("{prefix}{}", function.to_lowercase()), args), shape))
+    }
+
+    /// Functions that give one of their arguments.
+    fn choice(&mut self, name: &str, args: Vec<FunctionArg>) -> Outcome<(Expr, Shape)> {
+        let args = self.shaped_args(name, args)?;
+        let least = if matches!(name, "IFNULL" | "NULLIF") { 2 } else { 1 };
+        let most = if matches!(name, "IFNULL" | "NULLIF") { 2 } else { usize::MAX };
+        if args.len() < least || args.len() > most {
+            return Err(count_error(name));
+        }
+        let shape = args.first().map(|(_, shape)| shape.clone()).unwrap_or_default();
+        let args: Vec<Expr> = args.into_iter().map(|(expr, _)| expr).collect();
+        let expr = match name {
+            "IFNULL" => call("coalesce", args),
             "GREATEST" | "LEAST" => {
-                check_count(upper, &args, &[1, 2, 3, 4, 5, 6, 7, 8])?;
                 let null = args.iter().cloned().map(|e| Expr::IsNull(Box::new(e))).reduce(|left, right| {
                     Expr::BinaryOp { left: Box::new(left), op: BinaryOperator::Or, right: Box::new(right) }
                 });
-                let condition = null.ok_or_else(|| count_error(upper))?;
+                let condition = null.ok_or_else(|| count_error(name))?;
                 let result = literal(Value::Null);
-                let otherwise = call(&upper.to_lowercase(), args);
-                return Ok(case(vec![CaseWhen { condition, result }], Some(otherwise)));
+                case(vec![CaseWhen { condition, result }], Some(call(&name.to_lowercase(), args)))
             }
-            "COALESCE" => ("coalesce", &[1, 2, 3, 4, 5, 6, 7, 8]),
-            "IFNULL" => ("coalesce", &[2]),
-            "NULLIF" => ("nullif", &[2]),
-            "UPPER" => ("upper", &[1]),
-            "LOWER" => ("lower", &[1]),
-            "TRIM" => ("btrim", &[1, 2]),
-            "LTRIM" => ("ltrim", &[1, 2]),
-            "RTRIM" => ("rtrim", &[1, 2]),
-            "REPLACE" => ("replace", &[3]),
-            "REVERSE" => ("reverse", &[1]),
-            "STARTS_WITH" => ("starts_with", &[2]),
-            "ENDS_WITH" => ("ends_with", &[2]),
-            "REGEXP_CONTAINS" => ("regexp_like", &[2]),
-            "ABS" => ("abs", &[1]),
-            "ROUND" => ("round", &[1, 2]),
-            "CEIL" | "CEILING" => ("ceil", &[1]),
-            "FLOOR" => ("floor", &[1]),
-            "LENGTH" | "CHAR_LENGTH" | "CHARACTER_LENGTH" => ("character_length", &[1]),
-            "STRPOS" => ("strpos", &[2]),
-            "SUBSTR" | "SUBSTRING" => ("bq_substr", &[2, 3]),
-            "MOD" => ("bq_mod", &[2]),
-            "DIV" => ("bq_div", &[2]),
-            "SAFE_DIVIDE" => ("bq_safe_divide", &[2]),
-            "DATE" => ("bq_date", &[1, 3]),
-            "TIMESTAMP" => ("bq_cast_timestamp", &[1]),
-            "DATETIME" => ("bq_cast_datetime", &[1]),
-            "STRING" => ("bq_cast_string", &[1]),
-            "TIMESTAMP_SECONDS" => ("bq_timestamp_seconds", &[1]),
-            "TIMESTAMP_MILLIS" => ("bq_timestamp_millis", &[1]),
-            "TIMESTAMP_MICROS" => ("bq_timestamp_micros", &[1]),
-            "UNIX_SECONDS" => ("bq_unix_seconds", &[1]),
-            "UNIX_MILLIS" => ("bq_unix_millis", &[1]),
-            "UNIX_MICROS" => ("bq_unix_micros", &[1]),
-            "UNIX_DATE" => ("bq_unix_date", &[1]),
-            "DATE_FROM_UNIX_DATE" => ("bq_date_from_unix_date", &[1]),
-            "FORMAT_TIMESTAMP" => ("bq_format_timestamp", &[2]),
-            "FORMAT_DATE" => ("bq_format_date", &[2]),
-            _ => return Err(Failure::invalid_query(format!("Function not found: {shown}"))),
+            _ => call(&name.to_lowercase(), args),
         };
-        check_count(upper, &args, counts)?;
-        if matches!(target, "round" | "ceil" | "floor") {
-            let first = args.swap_remove(0);
-            args.insert(0, call("bq_float", vec![first]));
-        }
-        let called = call(target, args);
-        Ok(match target {
-            "character_length" | "strpos" => call("bq_cast_int64", vec![called]),
-            _ => called,
-        })
+        Ok((expr, shape))
     }
 
-    /// `TIMESTAMP_ADD(x, INTERVAL n unit)` and its kin.
-    fn shifted(&mut self, upper: &str, args: Vec<FunctionArg>) -> Outcome<Expr> {
-        let [value, interval] = <[FunctionArg; 2]>::try_from(args).map_err(|_| count_error(upper))?;
-        let value = self.time_arg(upper, value)?;
-        let FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Interval(interval))) = interval else {
-            return Err(Failure::invalid_query(format!("{upper} expects INTERVAL as its second argument")));
+    pub(super) fn plain_args(&mut self, name: &str, args: Vec<FunctionArg>) -> Outcome<Vec<Expr>> {
+        Ok(self.shaped_args(name, args)?.into_iter().map(|(expr, _)| expr).collect())
+    }
+
+    fn shaped_args(&mut self, name: &str, args: Vec<FunctionArg>) -> Outcome<Vec<(Expr, Shape)>> {
+        args.into_iter().map(|arg| self.shaped(Call::plain(name, arg)?)).collect()
+    }
+
+    pub(super) fn window(&mut self, over: WindowType) -> Outcome<WindowType> {
+        let spec = match over {
+            WindowType::WindowSpec(spec) => self.resolved_window(spec)?,
+            WindowType::NamedWindow(name) => self.window_named(&name)?,
         };
-        let (amount, unit) = self.interval(interval)?;
-        Ok(call(&format!("bq_{}", upper.to_lowercase()), vec![value, amount, unit]))
-    }
-
-    fn truncated(&mut self, upper: &str, mut args: Vec<FunctionArg>) -> Outcome<Expr> {
-        if args.len() == 3 && upper == "TIMESTAMP_TRUNC" {
-            let zone = args.pop().map(|a| a.to_string()).unwrap_or_default();
-            let utc = matches!(zone.trim_matches(['\'', '"']), "UTC" | "Etc/UTC" | "+00:00");
-            refuse_if(!utc, "time zones other than UTC")?;
-        }
-        let [value, unit] = <[FunctionArg; 2]>::try_from(args).map_err(|_| count_error(upper))?;
-        let unit = unit_of(upper, unit)?;
-        Ok(call(&format!("bq_{}", upper.to_lowercase()), vec![self.time_arg(upper, value)?, unit]))
-    }
-
-    /// A literal text becomes the DATE or TIMESTAMP that the function works on.
-    fn time_arg(&mut self, upper: &str, arg: FunctionArg) -> Outcome<Expr> {
-        let arg = self.plain_arg(upper, arg)?;
-        let is_text = matches!(&arg, Expr::Value(v) if matches!(v.value, Value::SingleQuotedString(_)));
-        Ok(match is_text {
-            true if upper.starts_with("DATE_") => call("bq_cast_date", vec![arg]),
-            true => call("bq_cast_timestamp", vec![arg]),
-            false => arg,
-        })
-    }
-
-    fn plain_args(&mut self, name: &str, args: Vec<FunctionArg>) -> Outcome<Vec<Expr>> {
-        args.into_iter().map(|a| self.plain_arg(name, a)).collect()
-    }
-
-    fn plain_arg(&mut self, name: &str, arg: FunctionArg) -> Outcome<Expr> {
-        match arg {
-            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => self.expr(expr),
-            other => Err(Failure::unsupported_sql(format!("the argument {other} of {name}"))),
-        }
-    }
-
-    fn window(&mut self, over: WindowType) -> Outcome<WindowType> {
-        let WindowType::WindowSpec(spec) = over else {
-            return Err(Failure::unsupported_sql("named windows"));
-        };
-        let WindowSpec { window_name, partition_by, order_by, window_frame } = spec;
-        refuse_if(window_name.is_some(), "named windows")?;
+        let WindowSpec { window_name: _, partition_by, order_by, window_frame } = spec;
         let window_frame = window_frame.map(|f| self.frame(f)).transpose()?;
         Ok(WindowType::WindowSpec(WindowSpec {
             window_name: None,
@@ -284,22 +263,6 @@ impl Rewriter<'_> {
     }
 }
 
-fn over_aggregate(upper: &str) -> Option<&'static str> {
-    Some(match upper {
-        "COUNT" | "COUNTIF" | "APPROX_COUNT_DISTINCT" => "count",
-        "SUM" => "sum",
-        "MIN" => "min",
-        "MAX" => "max",
-        "AVG" => "avg",
-        "STRING_AGG" => "string_agg",
-        "LOGICAL_AND" => "bool_and",
-        "LOGICAL_OR" => "bool_or",
-        "STDDEV" | "STDDEV_SAMP" => "stddev",
-        "VARIANCE" | "VAR_SAMP" => "var",
-        _ => return None,
-    })
-}
-
 fn window_function(upper: &str) -> Option<(&'static str, &'static [usize])> {
     Some(match upper {
         "ROW_NUMBER" => ("row_number", &[0]),
@@ -312,11 +275,12 @@ fn window_function(upper: &str) -> Option<(&'static str, &'static [usize])> {
         "LEAD" => ("lead", &[1, 2, 3]),
         "FIRST_VALUE" => ("first_value", &[1]),
         "LAST_VALUE" => ("last_value", &[1]),
+        "NTH_VALUE" => ("nth_value", &[2]),
         _ => return None,
     })
 }
 
-fn check_count<T>(name: &str, args: &[T], counts: &[usize]) -> Outcome<()> {
+pub(super) fn check_count<T>(name: &str, args: &[T], counts: &[usize]) -> Outcome<()> {
     if counts.contains(&args.len()) { Ok(()) } else { Err(count_error(name)) }
 }
 
@@ -324,21 +288,42 @@ fn count_error(name: &str) -> Failure {
     Failure::invalid_query(format!("Number of arguments does not match for function {name}"))
 }
 
-fn three(name: &str, args: Vec<FunctionArg>) -> Outcome<[FunctionArg; 3]> {
-    args.try_into().map_err(|_| count_error(name))
-}
-
-/// A date part given as a bare word, as a text argument.
-fn unit_of(name: &str, arg: FunctionArg) -> Outcome<Expr> {
+/// A date part given as a bare word, `DAY` or `WEEK(MONDAY)`, as a text argument.
+fn unit_of(name: &str, arg: Option<FunctionArg>) -> Outcome<Expr> {
     match &arg {
-        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Identifier(ident))) => {
-            Ok(string_literal(&ident.value.to_ascii_uppercase()))
-        }
-        _ => Err(Failure::unsupported_sql(format!("the date part {arg} of {name}"))),
+        Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(
+            expr @ (Expr::Identifier(_) | Expr::Function(_)),
+        ))) => Ok(string_literal(&expr.to_string().to_ascii_uppercase())),
+        Some(arg) => Err(Failure::invalid_query(format!(
+            "A valid date part name is required but found {arg} in {name}"
+        ))),
+        None => Err(count_error(name)),
     }
 }
 
-fn case(conditions: Vec<CaseWhen>, otherwise: Option<Expr>) -> Expr {
+/// A literal text where a date or time is wanted is one.
+fn coerced(arg: Expr, index: usize, count: usize, signatures: &[library::Signature]) -> Expr {
+    let is_text = matches!(&arg, Expr::Value(v) if matches!(v.value, Value::SingleQuotedString(_)));
+    if !is_text {
+        return arg;
+    }
+    let mut kinds = signatures.iter().filter(|s| s.takes(count)).filter_map(|s| s.kind(index));
+    let first = kinds.next();
+    let target = match first {
+        _ if first.into_iter().chain(kinds).any(|kind| kind == Kind::String) => None,
+        Some(Kind::Date) => Some("date"),
+        Some(Kind::DateTime) => Some("datetime"),
+        Some(Kind::Timestamp) => Some("timestamp"),
+        Some(Kind::Time) => Some("time"),
+        _ => None,
+    };
+    match target {
+        Some(target) => call(&format!("bq_cast_{target}"), vec![arg]),
+        None => arg,
+    }
+}
+
+pub(super) fn case(conditions: Vec<CaseWhen>, otherwise: Option<Expr>) -> Expr {
     Expr::Case {
         case_token: AttachedToken::empty(),
         end_token: AttachedToken::empty(),
@@ -346,17 +331,4 @@ fn case(conditions: Vec<CaseWhen>, otherwise: Option<Expr>) -> Expr {
         conditions,
         else_result: otherwise.map(Box::new),
     }
-}
-
-fn with_over(expr: Expr, distinct: bool, over: Option<WindowType>) -> Expr {
-    let Expr::Function(mut function) = expr else { return expr };
-    function.over = over;
-    if let FunctionArguments::List(list) = &mut function.args
-        && distinct
-    {
-        list.duplicate_treatment = Some(DuplicateTreatment::Distinct);
-    }
-    // DataFusion knows its own functions by lower-case names.
-    function.name = ObjectName::from(vec![Ident::new(function.name.to_string().to_lowercase())]);
-    Expr::Function(function)
 }

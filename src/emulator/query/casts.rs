@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Date32Array, Float64Array, Int64Array, StringArray,
-    TimestampMicrosecondArray, new_null_array,
+    Time64MicrosecondArray, TimestampMicrosecondArray, new_null_array,
 };
 use datafusion::arrow::compute::{self, CastOptions};
 use datafusion::arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType,
+    DataType, Date32Type, Decimal128Type, Decimal256Type, Float64Type, Int64Type, Time64MicrosecondType,
+    TimestampMicrosecondType,
 };
 use datafusion::common::{Result, exec_err, plan_err};
 
 use super::functions::decimals;
+use super::library::signature_name;
 use super::values;
 use crate::emulator::encode::decimal_text;
 use crate::emulator::fields::Kind;
@@ -23,7 +25,7 @@ const DAY_US: i64 = 86_400_000_000;
 const INT64_LIMIT: f64 = 9.223_372_036_854_776e18;
 
 /// The suffixes that the functions are registered under.
-pub(super) const TARGETS: [(&str, Kind); 10] = [
+pub(super) const TARGETS: [(&str, Kind); 11] = [
     ("int64", Kind::Int64),
     ("float64", Kind::Float64),
     ("bool", Kind::Bool),
@@ -33,15 +35,12 @@ pub(super) const TARGETS: [(&str, Kind); 10] = [
     ("bignumeric", Kind::BigNumeric),
     ("date", Kind::Date),
     ("datetime", Kind::DateTime),
+    ("time", Kind::Time),
     ("timestamp", Kind::Timestamp),
 ];
 
 pub(super) fn strict() -> CastOptions<'static> {
     CastOptions { safe: false, ..CastOptions::default() }
-}
-
-pub(super) fn datetime_type() -> DataType {
-    DataType::Timestamp(TimeUnit::Microsecond, None)
 }
 
 pub(super) fn result_type(kind: Kind) -> DataType {
@@ -53,20 +52,24 @@ pub(super) fn result_type(kind: Kind) -> DataType {
 
 /// What a value is brought to before it is cast; pairs that BigQuery does not cast are refused.
 pub(super) fn argument_type(given: &DataType, to: Kind) -> Result<DataType> {
-    use Kind::{BigNumeric, Bool, Bytes, Date, DateTime, Float64, Int64, Numeric, String, Timestamp};
+    use Kind::{BigNumeric, Bool, Bytes, Date, DateTime, Float64, Int64, Numeric, String, Time, Timestamp};
     if *given == DataType::Null {
         return Ok(result_type(to));
     }
-    let Some(from) = Kind::of(given) else { return plan_err!("Invalid cast to {}", to.sql()) };
+    let Some(from) = Kind::of(given) else {
+        return plan_err!("Invalid cast from {} to {}", signature_name(given), to.sql());
+    };
     let legal = from == to
         || match to {
-            Int64 => matches!(from, Float64 | Numeric | Bool | String),
-            Float64 => matches!(from, Int64 | Numeric | String),
-            Numeric | BigNumeric => matches!(from, Int64 | Float64 | Numeric | String),
+            Int64 => matches!(from, Float64 | Numeric | BigNumeric | Bool | String),
+            Float64 => matches!(from, Int64 | Numeric | BigNumeric | String),
+            Numeric | BigNumeric => matches!(from, Int64 | Float64 | Numeric | BigNumeric | String),
             Bool => matches!(from, Int64 | String),
-            String => matches!(from, Int64 | Float64 | Numeric | Bool | Bytes | Date | DateTime | Timestamp),
+            String => from != Kind::Record,
             Bytes => from == String,
-            Date | DateTime | Timestamp => matches!(from, String | Date | DateTime | Timestamp),
+            Date => matches!(from, String | DateTime | Timestamp),
+            DateTime | Timestamp => matches!(from, String | Date | DateTime | Timestamp),
+            Time => matches!(from, String | DateTime | Timestamp),
             _ => false,
         };
     if !legal {
@@ -135,6 +138,19 @@ pub(super) fn cast(from: &ArrayRef, to: Kind, safe: bool) -> Result<ArrayRef> {
             };
             Ok(Arc::new(micros.with_timezone_opt((to == Kind::Timestamp).then_some("UTC"))))
         }
+        Kind::Time => {
+            let micros: Time64MicrosecondArray = match from.data_type() {
+                DataType::Utf8 => {
+                    let texts = from.as_string::<i32>().iter();
+                    each(texts, safe, "time", values::parse_time)?.into_iter().collect()
+                }
+                _ => {
+                    let micros = from.as_primitive::<TimestampMicrosecondType>();
+                    micros.iter().map(|us| us.map(|us| us.rem_euclid(DAY_US))).collect()
+                }
+            };
+            Ok(Arc::new(micros))
+        }
         // `argument_type` lets nothing else through.
         _ => plainly(from, &target, safe),
     }
@@ -160,7 +176,7 @@ fn each<'a, T>(
         None => Ok(None),
         Some(text) => match parse(text) {
             None if safe => Ok(None),
-            None if matches!(what, "timestamp" | "date" | "datetime") => {
+            None if matches!(what, "timestamp" | "date" | "datetime" | "time") => {
                 exec_err!("Invalid {what}: '{text}'")
             }
             None => exec_err!("Bad {what} value: {text}"),
@@ -222,6 +238,15 @@ fn to_text(from: &ArrayRef, safe: bool) -> Result<ArrayRef> {
             let array = from.as_primitive::<Decimal128Type>();
             let text = |row: usize| array.is_valid(row).then(|| decimal_text(&array.value_as_string(row)));
             (0..array.len()).map(text).collect()
+        }
+        DataType::Decimal256(..) => {
+            let array = from.as_primitive::<Decimal256Type>();
+            let text = |row: usize| array.is_valid(row).then(|| decimal_text(&array.value_as_string(row)));
+            (0..array.len()).map(text).collect()
+        }
+        DataType::Time64(_) => {
+            let micros = from.as_primitive::<Time64MicrosecondType>();
+            micros.iter().map(|us| us.map(values::time_text)).collect()
         }
         _ => return plainly(from, &DataType::Utf8, safe),
     };

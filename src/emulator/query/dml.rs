@@ -77,7 +77,7 @@ impl TargetTable {
         };
         let rewriter = env.rewriter();
         let table = rewriter.table_name(name)?;
-        let version = rewriter.readable(&table)?;
+        let version = rewriter.readable(&table, None)?;
         super::changes::check_target(&version.definition)?;
         let last = name_parts(name).pop().unwrap_or_default();
         let last = last.rsplit('.').next().unwrap_or_default();
@@ -161,7 +161,7 @@ pub(super) async fn planned(
     layout: Layout,
 ) -> Outcome<Planned> {
     let mut rewriter = env.rewriter();
-    let (query, names) = rewriter.query(query)?;
+    let (query, names) = rewriter.result(query)?;
     // The rows are found in this version and changed in this version.
     let scan = rewriter.scans.iter().find(|scan| scan.version.definition.name == target.name);
     let scan = scan.ok_or_else(|| Failure::backend("a statement does not read the table that it changes"))?;

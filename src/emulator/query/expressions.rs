@@ -1,32 +1,65 @@
 //! Expressions: each kind on the list keeps BigQuery's meaning, the rest is refused by name.
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType, ExactNumberInfo, Expr, Interval,
-    TypedString, UnaryOperator, Value, ValueWithSpan,
+    BinaryOperator, CaseWhen, CeilFloorKind, Expr, Interval, Query, TypedString, UnaryOperator, Value,
+    ValueWithSpan,
 };
 
-use super::parameters::literal;
-use super::rewrite::{Rewriter, call, integer_literal, lower, quoted, refuse_if, string_literal};
-use super::values;
+use super::literals;
+use super::rewrite::{Rewriter, call, integer_literal, refuse_if, string_literal};
+use super::visible::Shape;
 use crate::emulator::wire::{Failure, Outcome};
 
 impl Rewriter<'_> {
     pub(super) fn expr(&mut self, expr: Expr) -> Outcome<Expr> {
-        Ok(match expr {
+        self.shaped(expr).map(|(expr, _)| expr)
+    }
+
+    /// An expression, and what can be seen of its type.
+    pub(super) fn shaped(&mut self, expr: Expr) -> Outcome<(Expr, Shape)> {
+        match expr {
             Expr::Identifier(ident) if ident.value.starts_with("@@") => {
-                return Err(Failure::unsupported_sql(format!("the variable {ident}")));
+                Err(Failure::unsupported_sql(format!("the variable {ident}")))
             }
             Expr::Identifier(ident) if ident.value.starts_with('@') => {
-                self.parameters.literal(&ident.value, &mut self.positional)?
+                self.parameters.value(&ident.value, &mut self.positional)
             }
-            Expr::Identifier(ident) => {
-                let name = lower(&ident);
-                match self.merged.last().and_then(|merged| merged.get(&name.value)) {
-                    Some(alias) => Expr::CompoundIdentifier(vec![quoted(alias), name]),
-                    None => Expr::Identifier(name),
-                }
+            Expr::Value(ValueWithSpan { value: Value::Placeholder(name), .. }) => {
+                self.parameters.value(&name, &mut self.positional)
             }
-            Expr::CompoundIdentifier(parts) => Expr::CompoundIdentifier(parts.iter().map(lower).collect()),
+            Expr::Identifier(ident) => self.path(&[ident]),
+            Expr::CompoundIdentifier(parts) => self.path(&parts),
+            Expr::CompoundFieldAccess { root, access_chain } => self.access(*root, access_chain),
+            Expr::Nested(inner) => {
+                let (inner, shape) = self.shaped(*inner)?;
+                Ok((Expr::Nested(Box::new(inner)), shape))
+            }
+            Expr::Struct { values, fields } if fields.is_empty() => self.record(values),
+            Expr::Tuple(values) => self.record(values),
+            Expr::Array(array) => self.array(array.elem),
+            Expr::Function(function) => self.function(function),
+            Expr::Subquery(query) => {
+                let (query, output) = self.query(*query)?;
+                let [column] = output.columns.as_slice() else {
+                    return Err(Failure::invalid_query(
+                        "Scalar subquery cannot have more than one column unless using SELECT AS STRUCT to build \
+                         STRUCT values",
+                    ));
+                };
+                let shape = column.shape.clone();
+                Ok((Expr::Subquery(Box::new(query)), shape))
+            }
+            Expr::Cast { kind, expr, data_type, array, format } => {
+                refuse_if(format.is_some(), "CAST with FORMAT")?;
+                refuse_if(array, "CAST to an array")?;
+                self.cast(&kind, *expr, &data_type)
+            }
+            other => self.plain(other).map(|expr| (expr, Shape::Opaque)),
+        }
+    }
+
+    fn plain(&mut self, expr: Expr) -> Outcome<Expr> {
+        Ok(match expr {
             Expr::IsFalse(e) => Expr::IsFalse(self.boxed(e)?),
             Expr::IsNotFalse(e) => Expr::IsNotFalse(self.boxed(e)?),
             Expr::IsTrue(e) => Expr::IsTrue(self.boxed(e)?),
@@ -57,23 +90,24 @@ impl Rewriter<'_> {
                 Expr::Like { negated, any: false, expr, pattern, escape_char: None }
             }
             Expr::UnaryOp { op, expr } => self.unary(op, *expr)?,
-            Expr::Cast { kind, expr, data_type, array, format } => {
-                refuse_if(format.is_some(), "CAST with FORMAT")?;
-                refuse_if(array, "CAST to an array")?;
-                let safe = match kind {
-                    CastKind::Cast => "",
-                    CastKind::SafeCast => "safe_",
-                    CastKind::TryCast => return Err(Failure::unsupported_sql("TRY_CAST")),
-                    CastKind::DoubleColon => return Err(Failure::unsupported_sql("the operator ::")),
-                };
-                let name = format!("bq_{safe}cast_{}", cast_target(&data_type)?);
-                call(&name, vec![self.expr(*expr)?])
-            }
             Expr::Extract { field, syntax: _, expr } => {
                 let field = field.to_string().to_ascii_uppercase();
+                let (expr, zone) = match *expr {
+                    Expr::AtTimeZone { timestamp, time_zone } => (*timestamp, Some(self.expr(*time_zone)?)),
+                    other => (other, None),
+                };
+                let expr = self.expr(expr)?;
                 match field.as_str() {
-                    "DATE" => call("bq_date", vec![self.expr(*expr)?]),
-                    _ => call("bq_extract", vec![string_literal(&field), self.expr(*expr)?]),
+                    "DATE" | "TIME" | "DATETIME" => {
+                        let mut args = vec![expr];
+                        args.extend(zone);
+                        call(&format!("bq_{}", field.to_lowercase()), args)
+                    }
+                    _ => {
+                        let mut args = vec![string_literal(&field), expr];
+                        args.extend(zone);
+                        call("bq_extract", args)
+                    }
                 }
             }
             Expr::Ceil { expr, field } => self.rounded("ceil", *expr, &field)?,
@@ -89,18 +123,13 @@ impl Rewriter<'_> {
                 refuse_if(trim_where.is_some() || trim_what.is_some(), "TRIM with FROM")?;
                 let mut args = vec![self.expr(*expr)?];
                 args.extend(self.exprs(trim_characters.unwrap_or_default())?);
-                call("btrim", args)
+                call("bq_trim", args)
             }
-            Expr::Nested(e) => Expr::Nested(self.boxed(e)?),
-            Expr::Value(value) => self.value(value.value)?,
+            Expr::Value(value) => literals::value(value.value)?,
             Expr::TypedString(TypedString { data_type, value, uses_odbc_syntax }) => {
                 refuse_if(uses_odbc_syntax, "ODBC literals")?;
-                let Value::SingleQuotedString(text) = plain_string(value.value)? else {
-                    return Err(Failure::unsupported_sql("this literal"));
-                };
-                typed_literal(&data_type, &text)?
+                literals::typed(&data_type, &value.value.into_string().unwrap_or_default())?
             }
-            Expr::Function(function) => self.function(function)?,
             Expr::Case { case_token, end_token, operand, conditions, else_result } => {
                 let operand = operand.map(|e| self.boxed(e)).transpose()?;
                 let mut rewritten = Vec::with_capacity(conditions.len());
@@ -114,15 +143,9 @@ impl Rewriter<'_> {
             Expr::Exists { subquery, negated } => {
                 Expr::Exists { subquery: Box::new(self.query(*subquery)?.0), negated }
             }
-            Expr::Subquery(query) => Expr::Subquery(Box::new(self.one_column(*query)?)),
+            Expr::Position { expr, r#in } => call("bq_strpos", vec![self.expr(*r#in)?, self.expr(*expr)?]),
             Expr::Interval(_) => {
                 return Err(Failure::unsupported_sql("INTERVAL values outside of date arithmetic"));
-            }
-            Expr::Struct { .. } => return Err(Failure::unsupported_sql("STRUCT")),
-            Expr::Array(_) => return Err(Failure::unsupported_sql("ARRAY literals")),
-            Expr::Tuple(_) => return Err(Failure::unsupported_sql("tuples")),
-            Expr::CompoundFieldAccess { .. } => {
-                return Err(Failure::unsupported_sql("array or field access"));
             }
             Expr::AtTimeZone { .. } => return Err(Failure::unsupported_sql("AT TIME ZONE")),
             other => {
@@ -136,39 +159,19 @@ impl Rewriter<'_> {
         self.expr(*expr).map(Box::new)
     }
 
-    fn one_column(
-        &mut self,
-        query: datafusion::sql::sqlparser::ast::Query,
-    ) -> Outcome<datafusion::sql::sqlparser::ast::Query> {
-        let (query, columns) = self.query(query)?;
-        if columns.len() != 1 {
-            return Err(Failure::invalid_query(
-                "Scalar subquery cannot have more than one column unless using SELECT AS STRUCT to build STRUCT \
-                 values",
-            ));
+    fn one_column(&mut self, query: Query) -> Outcome<Query> {
+        let (query, output) = self.query(query)?;
+        if output.columns.len() != 1 {
+            return Err(Failure::invalid_query("Subquery of type IN must have only one output column"));
         }
         Ok(query)
-    }
-
-    fn in_unnest(&mut self, expr: Expr, array: Expr, negated: bool) -> Outcome<Expr> {
-        let name = match array {
-            Expr::Value(ValueWithSpan { value: Value::Placeholder(name), .. }) => name,
-            Expr::Identifier(ident) if ident.value.starts_with('@') => ident.value,
-            _ => return Err(Failure::unsupported_sql("IN UNNEST of an expression")),
-        };
-        let expr = Box::new(self.expr(expr)?);
-        let list = self.parameters.elements(&name, &mut self.positional)?;
-        if list.is_empty() {
-            return Ok(literal(Value::Boolean(negated)));
-        }
-        Ok(Expr::InList { expr, list, negated })
     }
 
     fn binary(&mut self, left: Expr, op: BinaryOperator, right: Expr) -> Outcome<Expr> {
         use BinaryOperator as B;
         if let (B::Plus | B::Minus, Expr::Interval(interval)) = (&op, &right) {
             let (amount, unit) = self.interval(interval.clone())?;
-            let name = if op == B::Plus { "bq_timestamp_add" } else { "bq_timestamp_sub" };
+            let name = if op == B::Plus { "bq_plus_interval" } else { "bq_minus_interval" };
             return Ok(call(name, vec![self.expr(left)?, amount, unit]));
         }
         let (left, right) = (self.expr(left)?, self.expr(right)?);
@@ -177,9 +180,13 @@ impl Rewriter<'_> {
             B::Minus => "bq_subtract",
             B::Multiply => "bq_multiply",
             B::Divide => "bq_divide",
-            B::Gt | B::Lt | B::GtEq | B::LtEq | B::Eq | B::NotEq | B::And | B::Or | B::StringConcat => {
+            B::StringConcat => "bq_join",
+            B::Gt | B::Lt | B::GtEq | B::LtEq | B::Eq | B::NotEq | B::And | B::Or => {
                 return Ok(Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) });
             }
+            B::BitwiseAnd => "bq_bitwise_and",
+            B::BitwiseOr => "bq_bitwise_or",
+            B::BitwiseXor => "bq_bitwise_xor",
             other => return Err(Failure::unsupported_sql(format!("the operator {other}"))),
         };
         Ok(call(function, vec![left, right]))
@@ -199,6 +206,7 @@ impl Rewriter<'_> {
                 }
                 Ok(Expr::UnaryOp { op, expr: Box::new(expr) })
             }
+            (UnaryOperator::BitwiseNot, expr) => Ok(call("bq_bitwise_not", vec![self.expr(expr)?])),
             (op, _) => Err(Failure::unsupported_sql(format!("the operator {op}"))),
         }
     }
@@ -209,22 +217,7 @@ impl Rewriter<'_> {
             !matches!(field, CeilFloorKind::DateTimeField(DateTimeField::NoDateTime)),
             "CEIL or FLOOR TO",
         )?;
-        Ok(call(name, vec![call("bq_float", vec![self.expr(expr)?])]))
-    }
-
-    fn value(&mut self, value: Value) -> Outcome<Expr> {
-        match value {
-            Value::Number(text, false) => {
-                let is_float = text.contains(['.', 'e', 'E']);
-                if !is_float && text.parse::<i64>().is_err() {
-                    return Err(Failure::invalid_query(format!("Invalid integer literal: {text}")));
-                }
-                Ok(literal(Value::Number(text, false)))
-            }
-            Value::Boolean(_) | Value::Null => Ok(literal(value)),
-            Value::Placeholder(name) => self.parameters.literal(&name, &mut self.positional),
-            other => plain_string(other).map(literal),
-        }
+        Ok(call(&format!("bq_{name}"), vec![self.expr(expr)?]))
     }
 
     /// The amount and the unit of an interval, both as arguments.
@@ -238,52 +231,4 @@ impl Rewriter<'_> {
         let amount = self.expr(*value)?;
         Ok((amount, string_literal(&unit.to_string().to_ascii_uppercase())))
     }
-}
-
-fn plain_string(value: Value) -> Outcome<Value> {
-    match value {
-        Value::SingleQuotedString(text)
-        | Value::DoubleQuotedString(text)
-        | Value::TripleSingleQuotedString(text)
-        | Value::TripleDoubleQuotedString(text)
-        | Value::SingleQuotedRawStringLiteral(text)
-        | Value::DoubleQuotedRawStringLiteral(text)
-        | Value::TripleSingleQuotedRawStringLiteral(text)
-        | Value::TripleDoubleQuotedRawStringLiteral(text) => Ok(Value::SingleQuotedString(text)),
-        other => Err(Failure::unsupported_sql(format!("the literal {other}"))),
-    }
-}
-
-/// The suffix of our cast function for a type.
-fn cast_target(data_type: &DataType) -> Outcome<&'static str> {
-    Ok(match data_type {
-        DataType::Int64 | DataType::Int(None) | DataType::Integer(None) | DataType::BigInt(None) => "int64",
-        DataType::Float64 => "float64",
-        DataType::String(None) => "string",
-        DataType::Bytes(None) => "bytes",
-        DataType::Bool | DataType::Boolean => "bool",
-        DataType::Numeric(ExactNumberInfo::None) => "numeric",
-        DataType::BigNumeric(ExactNumberInfo::None) => "bignumeric",
-        DataType::Date => "date",
-        DataType::Datetime(None) => "datetime",
-        DataType::Timestamp(None, _) => "timestamp",
-        other => return Err(Failure::unsupported_sql(format!("CAST to {other}"))),
-    })
-}
-
-fn typed_literal(data_type: &DataType, text: &str) -> Outcome<Expr> {
-    let invalid = |name: &str| Failure::invalid_query(format!("Invalid {name} literal: \"{text}\""));
-    Ok(match data_type {
-        DataType::Date => {
-            let days = values::parse_date(text).ok_or_else(|| invalid("DATE"))?;
-            call("bq_date_from_unix_date", vec![integer_literal(days.into())])
-        }
-        DataType::Timestamp(None, _) => {
-            let micros = values::parse_timestamp(text).ok_or_else(|| invalid("TIMESTAMP"))?;
-            call("bq_timestamp_micros", vec![integer_literal(micros)])
-        }
-        DataType::Datetime(None) => call("bq_cast_datetime", vec![string_literal(text)]),
-        DataType::Numeric(ExactNumberInfo::None) => call("bq_cast_numeric", vec![string_literal(text)]),
-        other => return Err(Failure::unsupported_sql(format!("{other} literals"))),
-    })
 }

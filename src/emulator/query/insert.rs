@@ -32,7 +32,7 @@ pub(super) async fn plan_insert(env: Environment<'_>, insert: Insert) -> Outcome
     let source = *source.ok_or_else(|| Failure::invalid_query("Syntax error: INSERT without rows"))?;
     let mut rewriter = env.rewriter();
     let target = rewriter.table_name(&name)?;
-    let version = rewriter.readable(&target)?;
+    let version = rewriter.readable(&target, None)?;
     let definition = &version.definition;
     super::changes::check_target(definition)?;
 
@@ -52,7 +52,7 @@ pub(super) async fn plan_insert(env: Environment<'_>, insert: Insert) -> Outcome
                 let selects: Outcome<Vec<Query>> =
                     rows.into_iter().map(|row| select(row, Vec::new(), None)).collect();
                 let all = union_all(selects?).ok_or_else(|| Failure::invalid_query("INSERT without rows"))?;
-                (rewriter.query(all)?.0, places.len())
+                (rewriter.result(all)?.0, places.len())
             } else {
                 let rows = rows.into_iter().map(|row| rewriter.exprs(row)).collect::<Outcome<_>>()?;
                 (values(rows)?, places.len())
@@ -61,8 +61,8 @@ pub(super) async fn plan_insert(env: Environment<'_>, insert: Insert) -> Outcome
         body => {
             let source = Query { body: Box::new(body), ..source };
             let (query, names) = match missing.is_empty() {
-                true => rewriter.query(source)?,
-                false => rewriter.query(with_defaults(source, missing)?)?,
+                true => rewriter.result(source)?,
+                false => rewriter.result(with_defaults(source, missing)?)?,
             };
             (query, names.len())
         }

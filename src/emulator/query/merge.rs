@@ -86,7 +86,7 @@ impl Source {
         if let SetExpr::Select(select) = query.body.as_mut() {
             select.from = vec![TableWithJoins { relation: factor, joins: Vec::new() }];
         }
-        let (_, columns) = env.rewriter().query(query.clone())?;
+        let (_, columns) = env.rewriter().result(query.clone())?;
         if let SetExpr::Select(select) = query.body.as_mut() {
             let (expr, alias) = (literal(Value::Boolean(true)), Ident::new(PRESENT));
             select.projection.push(SelectItem::ExprWithAlias { expr, alias });

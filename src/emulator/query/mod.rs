@@ -4,12 +4,14 @@
 //! more, and sometimes with another meaning: integer division, NULLs last, concat() that skips NULL,
 //! FOR SYSTEM_TIME AS OF ignored.
 
+mod aggregates;
 mod assign;
 mod calls;
 mod casts;
 mod changes;
 mod check;
-mod dates;
+mod clauses;
+mod correlated;
 mod ddl;
 mod dml;
 mod execute;
@@ -17,27 +19,40 @@ mod expressions;
 mod filter;
 mod functions;
 mod insert;
+mod lateral;
+mod library;
+mod literals;
 mod merge;
+mod nested;
 mod parameters;
-mod rewrite;
 mod prune;
+mod rewrite;
 mod scan;
 mod scope;
 mod script;
 mod select;
 mod spec;
+mod stars;
 mod statements;
+mod syntax;
 mod tables;
+#[cfg(test)]
+mod tests;
+mod types;
+mod unnest;
 mod usage;
 pub(super) mod values;
 mod views;
+mod visible;
+mod wildcard;
 
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef};
 use datafusion::common::{DataFusionError, TableReference};
-use datafusion::execution::TaskContext;
+use datafusion::execution::{SessionState, TaskContext};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as PlanStatement;
@@ -84,7 +99,8 @@ impl<'a> Environment<'a> {
             views: Vec::new(),
             ctes: Vec::new(),
             positional: 0,
-            merged: Vec::new(),
+            scopes: Vec::new(),
+            emulator: self.emulator,
         }
     }
 }
@@ -123,7 +139,7 @@ impl Prepared {
 /// Checks and plans. All mistakes in the text of a query are found here.
 async fn prepare(env: Environment<'_>, query: Query) -> Outcome<Prepared> {
     let mut rewriter = env.rewriter();
-    let (query, names) = rewriter.query(query)?;
+    let (query, names) = rewriter.result(query)?;
     plan(env.emulator, rewriter, query, &names).await
 }
 
@@ -136,6 +152,7 @@ async fn plan(
 ) -> Outcome<Prepared> {
     let Rewriter { scans, listings, .. } = rewriter;
     let context = session(emulator);
+    let state = context.state();
     for (index, scan) in scans.iter().enumerate() {
         let name = TableReference::bare(format!("#{index}"));
         context.register_table(name, Arc::clone(scan) as _).map_err(|e| query_failure(&e))?;
@@ -145,15 +162,33 @@ async fn plan(
         context.register_table(name, Arc::new(listing)).map_err(|e| query_failure(&e))?;
     }
     let statement = PlanStatement::Statement(Box::new(Statement::Query(Box::new(query))));
-    let state = context.state();
     let plan = state.statement_to_plan(statement).await.map_err(|e| query_failure(&e))?;
     check::check_types(&plan)?;
+    let plan = lateral::unnest_laterals(plan).map_err(|e| query_failure(&e))?;
+    let bound = correlated::bind_subqueries(plan.clone(), &state, false).map_err(|e| query_failure(&e))?;
+    let (plan, fields) = match physical(&state, bound, names).await {
+        // DataFusion's word for a subquery that it cannot make a join of.
+        Err(failure) if failure.message.contains("Physical plan does not support logical expression") => {
+            let bound = correlated::bind_subqueries(plan, &state, true).map_err(|e| query_failure(&e))?;
+            physical(&state, bound, names).await?
+        }
+        planned => planned?,
+    };
+    Ok(Prepared { fields, plan, task: context.task_ctx(), scans })
+}
+
+/// The plan as it runs, and the columns of its result.
+async fn physical(
+    state: &SessionState,
+    plan: LogicalPlan,
+    names: &[String],
+) -> Outcome<(Arc<dyn ExecutionPlan>, Vec<Field>)> {
     let plan = state.optimize(&plan).map_err(|e| query_failure(&e))?;
     filter::check_required_filters(&plan)?;
     let fields = output_fields(plan.schema().as_arrow(), names)?;
     let plan =
-        state.query_planner().create_physical_plan(&plan, &state).await.map_err(|e| query_failure(&e))?;
-    Ok(Prepared { fields, plan, task: context.task_ctx(), scans })
+        state.query_planner().create_physical_plan(&plan, state).await.map_err(|e| query_failure(&e))?;
+    Ok((plan, fields))
 }
 
 /// Runs the plan and hands its batches to `take`, which may block. Columns have the names of `fields`.
@@ -231,7 +266,7 @@ fn session(emulator: &Emulator) -> SessionContext {
     options.execution.time_zone = Some("UTC".into());
     let state = emulator.engine.state_builder(config).build();
     let context = SessionContext::new_with_state(state);
-    for function in functions::all() {
+    for function in functions::all().into_iter().chain(library::all()) {
         context.register_udf(function);
     }
     context

@@ -6,7 +6,10 @@ use datafusion::sql::sqlparser::ast::{Expr, Value as SqlValue};
 use serde_json::{Map, Value};
 
 use super::rewrite::{call, integer_literal, string_literal};
+use super::types::cast_suffix;
 use super::values;
+use super::visible::{Column, Shape};
+use crate::emulator::fields::{Kind, RangeOf};
 use crate::emulator::wire::{Failure, Outcome, object, text};
 
 #[derive(Debug, Clone, Default)]
@@ -16,15 +19,16 @@ pub(in crate::emulator) struct Parameters {
 }
 
 #[derive(Debug, Clone)]
-enum Parameter {
-    One(Scalar),
-    Array(Vec<Scalar>),
+struct Parameter {
+    of: Type,
+    value: Map<String, Value>,
 }
 
 #[derive(Debug, Clone)]
-struct Scalar {
-    kind: String,
-    value: Option<String>,
+enum Type {
+    Scalar(Kind),
+    Array(Box<Type>),
+    Struct(Vec<(String, Type)>),
 }
 
 impl Parameters {
@@ -34,7 +38,11 @@ impl Parameters {
             return Ok(parameters);
         };
         for document in documents.iter().filter_map(Value::as_object) {
-            let parameter = Parameter::parse(document)?;
+            let of = object(document, "parameterType")
+                .ok_or_else(|| Failure::invalid("Query parameter without parameterType"))?;
+            let of = Type::parse(of, 0)?;
+            let value = object(document, "parameterValue").cloned().unwrap_or_default();
+            let parameter = Parameter { of, value };
             match text(document, "name").filter(|n| !n.is_empty()) {
                 Some(name) => drop(parameters.named.insert(name.to_lowercase(), parameter)),
                 None => parameters.positional.push(parameter),
@@ -46,25 +54,8 @@ impl Parameters {
         Ok(parameters)
     }
 
-    /// The literal for `@name` or, as `?`, the `position`-th parameter.
-    pub(super) fn literal(&self, placeholder: &str, position: &mut usize) -> Outcome<Expr> {
-        match self.find(placeholder, position)? {
-            Parameter::One(scalar) => scalar.literal(),
-            Parameter::Array(_) => Err(Failure::unsupported_sql(format!(
-                "the ARRAY parameter {placeholder} outside of IN UNNEST"
-            ))),
-        }
-    }
-
-    /// The elements of an array parameter, for `IN UNNEST(@name)`.
-    pub(super) fn elements(&self, placeholder: &str, position: &mut usize) -> Outcome<Vec<Expr>> {
-        match self.find(placeholder, position)? {
-            Parameter::Array(scalars) => scalars.iter().map(Scalar::literal).collect(),
-            Parameter::One(_) => Err(Failure::invalid_query("Values referenced in UNNEST must be arrays")),
-        }
-    }
-
-    fn find(&self, placeholder: &str, position: &mut usize) -> Outcome<&Parameter> {
+    /// The value of `@name` or, as `?`, of the parameter at `position`.
+    pub(super) fn value(&self, placeholder: &str, position: &mut usize) -> Outcome<(Expr, Shape)> {
         let found = match placeholder.strip_prefix('@') {
             Some(name) => self.named.get(&name.to_lowercase()).ok_or_else(|| format!("'{name}'")),
             None => {
@@ -74,70 +65,160 @@ impl Parameters {
                 self.positional.get(index).ok_or_else(|| format!("at position {position}"))
             }
         };
-        found.map_err(|which| Failure::invalid_query(format!("Query parameter {which} not found")))
+        let found =
+            found.map_err(|which| Failure::invalid_query(format!("Query parameter {which} not found")))?;
+        Ok((found.of.value(&found.value)?, found.of.shape()))
     }
 }
 
-impl Parameter {
-    fn parse(document: &Map<String, Value>) -> Outcome<Self> {
+/// Types nest as deep as BigQuery's structs.
+const NESTING_MAX: u32 = 15;
+
+impl Type {
+    fn parse(document: &Map<String, Value>, depth: u32) -> Outcome<Self> {
         let missing = |what: &str| Failure::invalid(format!("Query parameter without {what}"));
-        let kind = object(document, "parameterType").ok_or_else(|| missing("parameterType"))?;
-        let name = text(kind, "type").ok_or_else(|| missing("parameterType.type"))?.to_ascii_uppercase();
-        let value = object(document, "parameterValue");
-        if name != "ARRAY" {
-            let value = value.and_then(|v| text(v, "value")).map(str::to_owned);
-            return Ok(Parameter::One(Scalar { kind: name, value }));
+        if depth > NESTING_MAX {
+            return Err(Failure::invalid("Query parameter type is nested too deeply"));
         }
-        let kind = object(kind, "arrayType")
-            .and_then(|t| text(t, "type"))
-            .ok_or_else(|| missing("parameterType.arrayType"))?
-            .to_ascii_uppercase();
-        let values = value.and_then(|v| v.get("arrayValues")).and_then(Value::as_array);
-        let scalar = |value: &Value| Scalar {
-            kind: kind.clone(),
-            value: value.get("value").and_then(Value::as_str).map(str::to_owned),
-        };
-        Ok(Parameter::Array(values.map(|v| v.iter().map(scalar).collect()).unwrap_or_default()))
-    }
-}
-
-impl Scalar {
-    fn literal(&self) -> Outcome<Expr> {
-        let kind = self.kind.as_str();
-        let target = match kind {
-            "STRING" => "string",
-            "INT64" | "INTEGER" => "int64",
-            "FLOAT64" | "FLOAT" => "float64",
-            "BOOL" | "BOOLEAN" => "bool",
-            "DATE" => "date",
-            "TIMESTAMP" => "timestamp",
-            "DATETIME" => "datetime",
-            "NUMERIC" => "numeric",
-            other => return Err(Failure::unsupported_sql(format!("query parameters of type {other}"))),
-        };
-        let Some(value) = &self.value else {
-            return Ok(call(&format!("bq_cast_{target}"), vec![literal(SqlValue::Null)]));
-        };
-        let invalid = || Failure::invalid_query(format!("Invalid {kind} value: {value}"));
-        Ok(match target {
-            "string" => string_literal(value),
-            "int64" => integer_literal(values::parse_int(value).ok_or_else(invalid)?),
-            "bool" => literal(SqlValue::Boolean(values::parse_bool(value).ok_or_else(invalid)?)),
-            "date" => {
-                let days = values::parse_date(value).ok_or_else(invalid)?;
-                call("bq_date_from_unix_date", vec![integer_literal(days.into())])
+        let name = text(document, "type").ok_or_else(|| missing("parameterType.type"))?.to_ascii_uppercase();
+        Ok(match name.as_str() {
+            "ARRAY" => {
+                let item = object(document, "arrayType").ok_or_else(|| missing("parameterType.arrayType"))?;
+                Type::Array(Box::new(Type::parse(item, depth + 1)?))
             }
-            "timestamp" => {
-                let micros = values::parse_timestamp(value).ok_or_else(invalid)?;
-                call("bq_timestamp_micros", vec![integer_literal(micros)])
+            "STRUCT" | "RECORD" => {
+                let fields = document.get("structTypes").and_then(Value::as_array);
+                let fields = fields.ok_or_else(|| missing("parameterType.structTypes"))?;
+                let mut parsed = Vec::with_capacity(fields.len());
+                for (at, field) in fields.iter().filter_map(Value::as_object).enumerate() {
+                    let of = object(field, "type").ok_or_else(|| missing("a type in structTypes"))?;
+                    let name = text(field, "name").filter(|n| !n.is_empty());
+                    let name = name.map_or_else(|| format!("_field_{}", at + 1), str::to_owned);
+                    parsed.push((name, Type::parse(of, depth + 1)?));
+                }
+                Type::Struct(parsed)
             }
-            "float64" => {
-                values::parse_float(value).ok_or_else(invalid)?;
-                call("bq_cast_float64", vec![string_literal(value)])
+            "RANGE" => {
+                let of = object(document, "rangeElementType").and_then(|of| text(of, "type"));
+                let of = of.ok_or_else(|| missing("parameterType.rangeElementType"))?;
+                let kind = Kind::parse(&format!("RANGE<{of}>"));
+                Type::Scalar(kind.ok_or_else(|| Failure::invalid(format!("Invalid rangeElementType: {of}")))?)
             }
-            _ => call(&format!("bq_cast_{target}"), vec![string_literal(value)]),
+            other => match Kind::parse(other) {
+                Some(kind) => Type::Scalar(kind),
+                None => return Err(Failure::invalid(format!("Invalid query parameter type: {other}"))),
+            },
         })
     }
+
+    fn shape(&self) -> Shape {
+        match self {
+            Type::Scalar(_) => Shape::Opaque,
+            Type::Array(item) => Shape::Array(Box::new(item.shape())),
+            Type::Struct(fields) => {
+                let column = |(name, of): &(String, Type)| Column { name: name.clone(), shape: of.shape() };
+                Shape::Struct(fields.iter().map(column).collect())
+            }
+        }
+    }
+
+    fn value(&self, value: &Map<String, Value>) -> Outcome<Expr> {
+        match self {
+            Type::Scalar(Kind::Range(of)) => {
+                let range = object(value, "rangeValue").cloned().unwrap_or_default();
+                let bound = |name: &str| {
+                    let bound = object(&range, name).cloned().unwrap_or_default();
+                    scalar(of.kind(), text(&bound, "value").filter(|v| *v != "UNBOUNDED" && *v != "NULL"))
+                };
+                Ok(call(range_function(*of), vec![bound("start")?, bound("end")?]))
+            }
+            Type::Scalar(kind) => scalar(*kind, text(value, "value")),
+            Type::Array(item) => {
+                let values = value.get("arrayValues").and_then(Value::as_array);
+                let mut items: Vec<Expr> = Vec::new();
+                for value in values.into_iter().flatten().filter_map(Value::as_object) {
+                    items.push(item.value(value)?);
+                }
+                if items.is_empty() {
+                    // An empty array has the type of its elements too.
+                    return Ok(call(
+                        "bq_head",
+                        vec![call("bq_array", vec![item.value(&Map::new())?]), integer_literal(0)],
+                    ));
+                }
+                Ok(call("bq_array", items))
+            }
+            Type::Struct(fields) => {
+                let values = object(value, "structValues").cloned().unwrap_or_default();
+                let mut args = Vec::with_capacity(fields.len() * 2);
+                for (name, of) in fields {
+                    let value = object(&values, name).cloned().unwrap_or_default();
+                    args.extend([string_literal(name), of.value(&value)?]);
+                }
+                Ok(call("bq_struct", args))
+            }
+        }
+    }
+}
+
+pub(super) fn range_function(of: RangeOf) -> &'static str {
+    match of {
+        RangeOf::Date => "bq_range_date",
+        RangeOf::DateTime => "bq_range_datetime",
+        RangeOf::Timestamp => "bq_range_timestamp",
+    }
+}
+
+fn scalar(kind: Kind, value: Option<&str>) -> Outcome<Expr> {
+    match (value, cast_suffix(kind)) {
+        (Some(value), _) => typed_value(kind, value),
+        (None, Some(suffix)) => Ok(call(&format!("bq_cast_{suffix}"), vec![literal(SqlValue::Null)])),
+        (None, None) => Ok(call(tagged(kind)?, vec![literal(SqlValue::Null)])),
+    }
+}
+
+/// What makes a value of the kinds that are texts underneath.
+fn tagged(kind: Kind) -> Outcome<&'static str> {
+    match kind {
+        Kind::Json => Ok("bq_parse_json"),
+        Kind::Geography => Ok("bq_as_geography"),
+        Kind::Interval => Ok("bq_as_interval"),
+        other => Err(Failure::unsupported_sql(format!("values of type {}", other.sql()))),
+    }
+}
+
+/// A value of which BigQuery knows the type and gives the text: of a parameter, or a literal.
+pub(super) fn typed_value(kind: Kind, value: &str) -> Outcome<Expr> {
+    let invalid = || Failure::invalid_query(format!("Invalid {} value: {value}", kind.sql()));
+    Ok(match kind {
+        Kind::String => string_literal(value),
+        Kind::Int64 => integer_literal(values::parse_int(value).ok_or_else(invalid)?),
+        Kind::Bool => literal(SqlValue::Boolean(values::parse_bool(value).ok_or_else(invalid)?)),
+        Kind::Date => {
+            let days = values::parse_date(value).ok_or_else(invalid)?;
+            call("bq_date_from_unix_date", vec![integer_literal(days.into())])
+        }
+        Kind::Timestamp => {
+            let micros = values::parse_timestamp(value).ok_or_else(invalid)?;
+            call("bq_timestamp_micros", vec![integer_literal(micros)])
+        }
+        Kind::Float64 => {
+            values::parse_float(value).ok_or_else(invalid)?;
+            call("bq_cast_float64", vec![string_literal(value)])
+        }
+        Kind::Bytes => call("bq_from_base64", vec![string_literal(value)]),
+        Kind::DateTime => {
+            values::parse_datetime(value).ok_or_else(invalid)?;
+            call("bq_cast_datetime", vec![string_literal(value)])
+        }
+        Kind::Time => {
+            values::parse_time(value).ok_or_else(invalid)?;
+            call("bq_cast_time", vec![string_literal(value)])
+        }
+        Kind::Numeric => call("bq_cast_numeric", vec![string_literal(value)]),
+        Kind::BigNumeric => call("bq_cast_bignumeric", vec![string_literal(value)]),
+        other => call(tagged(other)?, vec![string_literal(value)]),
+    })
 }
 
 pub(super) fn literal(value: SqlValue) -> Expr {

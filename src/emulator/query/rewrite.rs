@@ -6,21 +6,21 @@
 //! BigQuery's columns and aliases ignore case, so all of them are lower-cased; tables do not and are looked up
 //! here. `*` is expanded here too, because DataFusion would include the pseudo columns.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::datasource::MemTable;
+use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    Cte, Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
-    GroupByExpr, Ident, LimitClause, ObjectName, Offset, OrderBy, OrderByExpr, OrderByKind, OrderByOptions,
-    Query, Select, SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator,
-    SetQuantifier, TableWithJoins, UnaryOperator, Value, WildcardAdditionalOptions, With,
+    Cte, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr,
+    Ident, LimitClause, ObjectName, Offset, OrderBy, OrderByExpr, OrderByKind, OrderByOptions, Query, Select,
+    SelectFlavor, SetExpr, SetOperator, SetQuantifier, UnaryOperator, Value, With, WithFill,
 };
 
 use super::parameters::{Parameters, literal};
 use super::scan::ScanTable;
 use super::scope::Scope;
-use super::tables::Source;
+use super::visible::{Column, Visible};
+use crate::emulator::Emulator;
 use crate::emulator::catalog::Catalog;
 use crate::emulator::names::{DatasetId, ProjectId, TableName};
 use crate::emulator::wire::{Failure, Outcome};
@@ -41,16 +41,37 @@ pub(super) struct Rewriter<'a> {
     pub listings: Vec<MemTable>,
     /// The views being expanded, outermost first.
     pub views: Vec<TableName>,
-    pub ctes: Vec<(String, Vec<String>)>,
+    /// Queries of WITH: their name, the name they go by here, and what they return.
+    pub ctes: Vec<(String, String, Output)>,
     pub positional: usize,
-    /// For each SELECT being rewritten: whose column a name that USING merged stands for.
-    pub merged: Vec<BTreeMap<String, String>>,
+    /// What constants are computed with.
+    pub emulator: &'a Emulator,
+    /// Of the SELECTs being rewritten, the innermost last.
+    pub scopes: Vec<Visible>,
 }
 
-/// A rewritten piece and the names of the columns that it returns, in the case they were written in.
-pub(super) type Named<T> = (T, Vec<String>);
+/// A rewritten piece and what it returns.
+pub(super) type Named<T> = (T, Output);
+
+/// The columns of a query.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Output {
+    pub columns: Vec<Column>,
+    /// SELECT AS STRUCT or AS VALUE: the only column is the row.
+    pub is_value: bool,
+}
 
 impl Rewriter<'_> {
+    /// A query whose rows are a result, and the names of its columns.
+    pub(super) fn result(&mut self, query: Query) -> Outcome<(Query, Vec<String>)> {
+        let (query, output) = self.query(query)?;
+        let (query, output) = match output.is_value {
+            true => self.flattened(query, output)?,
+            false => (query, output),
+        };
+        Ok((query, output.columns.into_iter().map(|column| column.name).collect()))
+    }
+
     pub(super) fn query(&mut self, query: Query) -> Outcome<Named<Query>> {
         let Query {
             with,
@@ -72,8 +93,23 @@ impl Rewriter<'_> {
         refuse_if(!pipe_operators.is_empty(), "pipe syntax (|>)")?;
         let outer_ctes = self.ctes.len();
         let with = with.map(|w| self.with(w)).transpose()?;
-        let (body, columns) = self.body(*body)?;
-        let order_by = order_by.map(|o| self.order_by(o)).transpose()?;
+        let (body, columns, scope) = self.body(*body)?;
+        let order_by = match (order_by, scope) {
+            (None, _) => None,
+            (Some(order_by), Some(scope)) => {
+                self.scopes.push(scope);
+                let order_by = self.order_by(order_by, &columns);
+                self.scopes.pop();
+                Some(order_by?)
+            }
+            // Behind a set operation only its columns are known.
+            (Some(order_by), None) => {
+                self.scopes.push(Visible::default());
+                let order_by = self.order_by(order_by, &columns);
+                self.scopes.pop();
+                Some(order_by?)
+            }
+        };
         let limit_clause = limit_clause.map(|l| self.limit(l)).transpose()?;
         self.ctes.truncate(outer_ctes);
         let query = Query {
@@ -93,34 +129,55 @@ impl Rewriter<'_> {
 
     fn with(&mut self, with: With) -> Outcome<With> {
         let With { with_token, recursive, cte_tables } = with;
-        refuse_if(recursive, "WITH RECURSIVE")?;
         let mut rewritten = Vec::with_capacity(cte_tables.len());
         for cte in cte_tables {
             let Cte { mut alias, query, from, materialized, closing_paren_token } = cte;
             refuse_if(!alias.columns.is_empty(), "a column list after a WITH name")?;
             refuse_if(from.is_some() || materialized.is_some() || alias.at.is_some(), "WITH options")?;
-            let (query, columns) = self.query(*query)?;
-            alias.name = lower(&alias.name);
-            if self.ctes.iter().any(|(name, _)| *name == alias.name.value) {
-                let name = alias.name.value;
-                return Err(Failure::unsupported_sql(format!("two WITH queries named {name}")));
-            }
-            self.ctes.push((alias.name.value.clone(), columns));
+            let name = alias.name.value.to_lowercase();
+            // Two queries of one name, one in the other, are two tables.
+            let shown = match self.ctes.iter().filter(|(n, ..)| *n == name).count() {
+                0 => name.clone(),
+                n => format!("{name}#{n}"),
+            };
+            let (query, output) = match recursive.then(|| recursive_base(&query)).flatten() {
+                Some(base) => {
+                    // The columns are those of the part that does not refer to itself.
+                    let (_, output) = self.apart(|this| this.query(base))?;
+                    self.ctes.push((name.clone(), shown.clone(), output));
+                    let rewritten = self.query(*query)?;
+                    self.ctes.pop();
+                    rewritten
+                }
+                None => self.query(*query)?,
+            };
+            alias.name = quoted(&shown);
+            self.ctes.push((name, shown, output));
             let query = Box::new(query);
             rewritten.push(Cte { alias, query, from: None, materialized: None, closing_paren_token });
         }
-        Ok(With { with_token, recursive: false, cte_tables: rewritten })
+        Ok(With { with_token, recursive, cte_tables: rewritten })
     }
 
-    fn body(&mut self, body: SetExpr) -> Outcome<Named<SetExpr>> {
+    /// Rewrites something for its columns only: what it scans and which parameters it takes is forgotten.
+    fn apart<T>(&mut self, f: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
+        let (scans, positional) = (self.scans.len(), self.positional);
+        let result = f(self);
+        self.scans.truncate(scans);
+        self.positional = positional;
+        result
+    }
+
+    /// Also what the ORDER BY of a plain SELECT may refer to.
+    fn body(&mut self, body: SetExpr) -> Outcome<(SetExpr, Output, Option<Visible>)> {
         match body {
             SetExpr::Select(select) => {
-                let (select, columns) = self.select(*select)?;
-                Ok((SetExpr::Select(Box::new(select)), columns))
+                let (select, output, scope) = self.select(*select)?;
+                Ok((SetExpr::Select(Box::new(select)), output, Some(scope)))
             }
             SetExpr::Query(query) => {
                 let (query, columns) = self.query(*query)?;
-                Ok((SetExpr::Query(Box::new(query)), columns))
+                Ok((SetExpr::Query(Box::new(query)), columns, None))
             }
             SetExpr::SetOperation { left, op, set_quantifier, right } => {
                 match (op, set_quantifier) {
@@ -140,18 +197,18 @@ impl Rewriter<'_> {
                     SetOperator::Union => set_quantifier,
                     _ => SetQuantifier::None,
                 };
-                let (left, columns) = self.body(*left)?;
-                let (right, others) = self.body(*right)?;
-                if columns.len() != others.len() {
+                let (left, columns, _) = self.body(*left)?;
+                let (right, others, _) = self.body(*right)?;
+                if columns.columns.len() != others.columns.len() {
                     return Err(Failure::invalid_query(format!(
                         "Queries in {op} have mismatched column count; query 1 has {} columns, query 2 has {} \
                          columns",
-                        columns.len(),
-                        others.len()
+                        columns.columns.len(),
+                        others.columns.len()
                     )));
                 }
                 let (left, right) = (Box::new(left), Box::new(right));
-                Ok((SetExpr::SetOperation { left, op, set_quantifier, right }, columns))
+                Ok((SetExpr::SetOperation { left, op, set_quantifier, right }, columns, None))
             }
             SetExpr::Values(_) => Err(Failure::unsupported_sql("VALUES")),
             SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
@@ -161,255 +218,60 @@ impl Rewriter<'_> {
         }
     }
 
-    fn select(&mut self, select: Select) -> Outcome<Named<Select>> {
-        self.merged.push(BTreeMap::new());
-        let rewritten = self.select_clauses(select);
-        self.merged.pop();
-        rewritten
-    }
-
-    fn select_clauses(&mut self, select: Select) -> Outcome<Named<Select>> {
-        let Select {
-            select_token,
-            optimizer_hints,
-            distinct,
-            select_modifiers,
-            top,
-            top_before_distinct,
-            projection,
-            exclude,
-            into,
-            from,
-            lateral_views,
-            prewhere,
-            selection,
-            connect_by,
-            group_by,
-            cluster_by,
-            distribute_by,
-            sort_by,
-            having,
-            named_window,
-            qualify,
-            window_before_qualify,
-            value_table_mode,
-            flavor,
-        } = select;
-        refuse_if(!optimizer_hints.is_empty() || select_modifiers.is_some(), "SELECT hints")?;
-        refuse_if(top.is_some() || top_before_distinct, "TOP")?;
-        refuse_if(exclude.is_some(), "SELECT * EXCLUDE")?;
-        refuse_if(into.is_some(), "SELECT INTO")?;
-        refuse_if(!lateral_views.is_empty(), "LATERAL VIEW")?;
-        refuse_if(prewhere.is_some(), "PREWHERE")?;
-        refuse_if(!connect_by.is_empty(), "CONNECT BY")?;
-        let sorts = !cluster_by.is_empty() || !distribute_by.is_empty() || !sort_by.is_empty();
-        refuse_if(sorts, "CLUSTER BY, DISTRIBUTE BY or SORT BY")?;
-        refuse_if(!named_window.is_empty(), "named windows (WINDOW)")?;
-        refuse_if(value_table_mode.is_some(), "SELECT AS STRUCT or AS VALUE")?;
-        refuse_if(!matches!(flavor, SelectFlavor::Standard), "FROM before SELECT")?;
-        let distinct = match distinct {
-            None | Some(Distinct::All) => None,
-            Some(Distinct::Distinct) => Some(Distinct::Distinct),
-            Some(Distinct::On(_)) => return Err(Failure::unsupported_sql("DISTINCT ON")),
-        };
-
-        let mut sources = Vec::new();
-        let mut tables = Vec::with_capacity(from.len());
-        for table in from {
-            let table: TableWithJoins = self.table_with_joins(table, &mut sources)?;
-            tables.push(table);
-        }
-        let (projection, columns) = self.projection(projection, &sources)?;
-        let group_by = match group_by {
-            GroupByExpr::Expressions(list, modifiers) => {
-                refuse_if(!modifiers.is_empty(), "GROUP BY modifiers")?;
-                GroupByExpr::Expressions(self.exprs(list)?, Vec::new())
-            }
-            GroupByExpr::All(_) => return Err(Failure::unsupported_sql("GROUP BY ALL")),
-        };
-        let select = Select {
-            select_token,
-            optimizer_hints: Vec::new(),
-            distinct,
-            select_modifiers: None,
-            top: None,
-            top_before_distinct: false,
-            projection,
-            exclude: None,
-            into: None,
-            from: tables,
-            lateral_views: Vec::new(),
-            prewhere: None,
-            selection: self.optional(selection)?,
-            connect_by: Vec::new(),
-            group_by,
-            cluster_by: Vec::new(),
-            distribute_by: Vec::new(),
-            sort_by: Vec::new(),
-            having: self.optional(having)?,
-            named_window: Vec::new(),
-            qualify: self.optional(qualify)?,
-            window_before_qualify,
-            value_table_mode: None,
-            flavor,
-        };
-        Ok((select, columns))
-    }
-
-    fn projection(&mut self, items: Vec<SelectItem>, sources: &[Source]) -> Outcome<Named<Vec<SelectItem>>> {
-        let (mut rewritten, mut columns) = (Vec::new(), Vec::new());
-        let mut anonymous = 0;
-        for item in items {
-            match item {
-                SelectItem::UnnamedExpr(expr) => {
-                    let name = match &expr {
-                        Expr::Identifier(ident) if ident.value.starts_with('@') => None,
-                        Expr::Identifier(ident) => Some(ident.value.clone()),
-                        Expr::CompoundIdentifier(parts) => parts.last().map(|p| p.value.clone()),
-                        _ => None,
-                    };
-                    let expr = self.expr(expr)?;
-                    match name {
-                        Some(name) => {
-                            rewritten.push(SelectItem::UnnamedExpr(expr));
-                            columns.push(name);
-                        }
-                        None => {
-                            let name = format!("f{anonymous}_");
-                            anonymous += 1;
-                            let alias = Ident::new(&name);
-                            rewritten.push(SelectItem::ExprWithAlias { expr, alias });
-                            columns.push(name);
-                        }
-                    }
-                }
-                SelectItem::ExprWithAlias { expr, alias } => {
-                    columns.push(alias.value.clone());
-                    let (expr, alias) = (self.expr(expr)?, lower(&alias));
-                    rewritten.push(SelectItem::ExprWithAlias { expr, alias });
-                }
-                SelectItem::ExprWithAliases { .. } => {
-                    return Err(Failure::unsupported_sql("several aliases of one expression"));
-                }
-                SelectItem::Wildcard(options) => {
-                    if sources.is_empty() {
-                        return Err(Failure::invalid_query("SELECT * must have a FROM clause"));
-                    }
-                    let expanded = self.expand(options, sources)?;
-                    for (item, name) in expanded {
-                        rewritten.push(item);
-                        columns.push(name);
-                    }
-                }
-                SelectItem::QualifiedWildcard(kind, options) => {
-                    let SelectItemQualifiedWildcardKind::ObjectName(name) = kind else {
-                        return Err(Failure::unsupported_sql(".* of an expression"));
-                    };
-                    let alias = name.to_string().trim_matches('`').to_lowercase();
-                    let Some(source) = sources.iter().find(|s| s.alias == alias) else {
-                        return Err(Failure::invalid_query(format!("Unrecognized name: {name}")));
-                    };
-                    // Behind an alias all columns are there, also those that USING merged.
-                    let mut source = source.clone();
-                    source.merged.clear();
-                    for (item, name) in self.expand(options, &[source])? {
-                        rewritten.push(item);
-                        columns.push(name);
-                    }
-                }
-            }
-        }
-        let mut seen = BTreeSet::new();
-        if let Some(name) = columns.iter().find(|name| !seen.insert(name.to_lowercase())) {
-            return Err(Failure::invalid_query(format!(
-                "Duplicate column names in the result are not supported. Found duplicate(s): {name}"
-            )));
-        }
-        Ok((rewritten, columns))
-    }
-
-    fn expand(
-        &mut self,
-        options: WildcardAdditionalOptions,
-        sources: &[Source],
-    ) -> Outcome<Vec<(SelectItem, String)>> {
-        let WildcardAdditionalOptions {
-            wildcard_token: _,
-            opt_ilike,
-            opt_exclude,
-            opt_except,
-            opt_replace,
-            opt_rename,
-            opt_alias,
-        } = options;
-        refuse_if(opt_ilike.is_some(), "SELECT * ILIKE")?;
-        refuse_if(opt_exclude.is_some(), "SELECT * EXCLUDE")?;
-        refuse_if(opt_rename.is_some(), "SELECT * RENAME")?;
-        refuse_if(opt_alias.is_some(), "an alias of *")?;
-        let mut columns = Vec::new();
-        for source in sources {
-            for column in &source.columns {
-                let name = column.to_lowercase();
-                if !source.merged.contains(&name) {
-                    columns.push((source.alias.clone(), name, column.clone()));
-                }
-            }
-        }
-        let missing = |what: &str, name: &str| {
-            Failure::invalid_query(format!("Column {name} in SELECT * {what} list does not exist"))
-        };
-        if let Some(except) = opt_except {
-            for ident in std::iter::once(except.first_element).chain(except.additional_elements) {
-                let name = ident.value.to_lowercase();
-                let before = columns.len();
-                columns.retain(|(_, column, _)| *column != name);
-                if columns.len() == before {
-                    return Err(missing("EXCEPT", &ident.value));
-                }
-            }
-        }
-        let mut replaced = Vec::new();
-        for element in opt_replace.map(|r| r.items).unwrap_or_default() {
-            let name = element.column_name.value.to_lowercase();
-            if !columns.iter().any(|(_, column, _)| *column == name) {
-                return Err(missing("REPLACE", &element.column_name.value));
-            }
-            replaced.push((name, self.expr(element.expr)?));
-        }
-        let item = |(alias, name, original): (String, String, String)| {
-            let replacement = replaced.iter().find(|(column, _)| *column == name).map(|(_, e)| e.clone());
-            let item = match replacement {
-                Some(expr) => SelectItem::ExprWithAlias { expr, alias: quoted(&name) },
-                None => {
-                    SelectItem::UnnamedExpr(Expr::CompoundIdentifier(vec![quoted(&alias), quoted(&name)]))
-                }
-            };
-            (item, original)
-        };
-        Ok(columns.into_iter().map(item).collect())
-    }
-
-    fn order_by(&mut self, order_by: OrderBy) -> Outcome<OrderBy> {
+    /// The names of the result come before those of the tables.
+    fn order_by(&mut self, order_by: OrderBy, output: &Output) -> Outcome<OrderBy> {
         let OrderBy { kind, interpolate } = order_by;
         refuse_if(interpolate.is_some(), "INTERPOLATE")?;
         let OrderByKind::Expressions(list) = kind else {
             return Err(Failure::unsupported_sql("ORDER BY ALL"));
         };
-        Ok(OrderBy { kind: OrderByKind::Expressions(self.order_exprs(list)?), interpolate: None })
+        let mut keys = Vec::with_capacity(list.len());
+        for key in list {
+            let of_output = match &key.expr {
+                Expr::Identifier(ident) => {
+                    let name = ident.value.to_lowercase();
+                    let is_output = output.columns.iter().any(|c| c.name.to_lowercase() == name);
+                    // A column that is selected as it is keeps the table it is of.
+                    let is_plain = self.scopes.last().is_some_and(|scope| {
+                        !scope.sources.is_empty() && !scope.aliases.iter().any(|(alias, ..)| *alias == name)
+                    });
+                    (is_output && !(is_plain && self.path(std::slice::from_ref(ident)).is_ok()))
+                        .then(|| quoted(&name))
+                }
+                _ => None,
+            };
+            match of_output {
+                Some(name) => {
+                    keys.push(self.order_key(Expr::Identifier(name), key.options, key.with_fill)?)
+                }
+                None => keys.extend(self.order_exprs(vec![key])?),
+            }
+        }
+        Ok(OrderBy { kind: OrderByKind::Expressions(keys), interpolate: None })
     }
 
-    /// NULL is the smallest value in BigQuery and the largest in DataFusion.
     pub(super) fn order_exprs(&mut self, list: Vec<OrderByExpr>) -> Outcome<Vec<OrderByExpr>> {
         let mut rewritten = Vec::with_capacity(list.len());
         for OrderByExpr { expr, options, with_fill } in list {
-            refuse_if(with_fill.is_some(), "WITH FILL")?;
-            let OrderByOptions { asc, nulls_first } = options;
-            let ascending = asc.unwrap_or(true);
-            let options =
-                OrderByOptions { asc: Some(ascending), nulls_first: Some(nulls_first.unwrap_or(ascending)) };
-            rewritten.push(OrderByExpr { expr: self.expr(expr)?, options, with_fill: None });
+            let expr = self.expr(expr)?;
+            rewritten.push(self.order_key(expr, options, with_fill)?);
         }
         Ok(rewritten)
+    }
+
+    /// NULL is the smallest value in BigQuery and the largest in DataFusion.
+    fn order_key(
+        &self,
+        expr: Expr,
+        options: OrderByOptions,
+        with_fill: Option<WithFill>,
+    ) -> Outcome<OrderByExpr> {
+        refuse_if(with_fill.is_some(), "WITH FILL")?;
+        let OrderByOptions { asc, nulls_first } = options;
+        let ascending = asc.unwrap_or(true);
+        let options =
+            OrderByOptions { asc: Some(ascending), nulls_first: Some(nulls_first.unwrap_or(ascending)) };
+        Ok(OrderByExpr { expr, options, with_fill: None })
     }
 
     fn limit(&mut self, limit: LimitClause) -> Outcome<LimitClause> {
@@ -425,7 +287,7 @@ impl Rewriter<'_> {
         Ok(LimitClause::LimitOffset { limit, offset, limit_by: Vec::new() })
     }
 
-    fn count(&mut self, expr: Expr, clause: &str) -> Outcome<Expr> {
+    pub(super) fn count(&mut self, expr: Expr, clause: &str) -> Outcome<Expr> {
         match self.expr(expr)? {
             Expr::Value(value) if matches!(value.value, Value::Number(..)) => Ok(Expr::Value(value)),
             _ => Err(Failure::invalid_query(format!(
@@ -438,7 +300,7 @@ impl Rewriter<'_> {
         list.into_iter().map(|e| self.expr(e)).collect()
     }
 
-    fn optional(&mut self, expr: Option<Expr>) -> Outcome<Option<Expr>> {
+    pub(super) fn optional(&mut self, expr: Option<Expr>) -> Outcome<Option<Expr>> {
         expr.map(|e| self.expr(e)).transpose()
     }
 }
@@ -447,12 +309,63 @@ pub(super) fn refuse_if(present: bool, what: &str) -> Outcome<()> {
     if present { Err(Failure::unsupported_sql(what)) } else { Ok(()) }
 }
 
+/// The part of a recursive query that does not refer to itself.
+fn recursive_base(query: &Query) -> Option<Query> {
+    let SetExpr::SetOperation { op: SetOperator::Union, left, .. } = query.body.as_ref() else { return None };
+    Some(Query { with: query.with.clone(), ..plain_query(left.as_ref().clone()) })
+}
+
 pub(super) fn lower(ident: &Ident) -> Ident {
     Ident { value: ident.value.to_lowercase(), quote_style: Some('"'), span: ident.span }
 }
 
 pub(super) fn quoted(name: &str) -> Ident {
     Ident::with_quote('"', name)
+}
+
+/// A SELECT that has nothing yet.
+pub(super) fn plain_select() -> Select {
+    Select {
+        select_token: AttachedToken::empty(),
+        optimizer_hints: Vec::new(),
+        distinct: None,
+        select_modifiers: None,
+        top: None,
+        top_before_distinct: false,
+        projection: Vec::new(),
+        exclude: None,
+        into: None,
+        from: Vec::new(),
+        lateral_views: Vec::new(),
+        prewhere: None,
+        selection: None,
+        connect_by: Vec::new(),
+        group_by: GroupByExpr::Expressions(Vec::new(), Vec::new()),
+        cluster_by: Vec::new(),
+        distribute_by: Vec::new(),
+        sort_by: Vec::new(),
+        having: None,
+        named_window: Vec::new(),
+        qualify: None,
+        window_before_qualify: false,
+        value_table_mode: None,
+        flavor: SelectFlavor::Standard,
+    }
+}
+
+pub(super) fn plain_query(body: SetExpr) -> Query {
+    Query {
+        with: None,
+        body: Box::new(body),
+        order_by: None,
+        limit_clause: None,
+        fetch: None,
+        locks: Vec::new(),
+        for_clause: None,
+        settings: None,
+        format_clause: None,
+        pipe_operators: Vec::new(),
+    }
 }
 
 /// A call of one of our functions, or of DataFusion's.

@@ -134,7 +134,7 @@ pub(super) fn cast_datetime_text(micros: i64) -> String {
 }
 
 /// Milliseconds are printed with three digits, not six.
-fn short_fraction(text: String) -> String {
+pub(super) fn short_fraction(text: String) -> String {
     match text.strip_suffix("000") {
         Some(short) if text.contains('.') => short.to_owned(),
         _ => text,
@@ -143,6 +143,25 @@ fn short_fraction(text: String) -> String {
 
 pub(super) fn cast_date_text(days: i32) -> String {
     date_text(days)
+}
+
+/// `01:02:03.456`: microseconds since midnight, or within a day.
+pub(super) fn time_text(micros: i64) -> String {
+    short_fraction(datetime_text(micros.rem_euclid(86_400_000_000), ' ')).split_off(11)
+}
+
+/// `1:2:3.5`: microseconds since midnight.
+pub(super) fn parse_time(text: &str) -> Option<i64> {
+    parse_datetime(&format!("1970-01-01 {}", text.trim()))
+}
+
+/// A FLOAT64's text as a literal that is no INT64.
+pub(super) fn float_literal(text: &str) -> String {
+    match text {
+        "nan" | "inf" | "-inf" => format!("CAST(\"{text}\" AS FLOAT64)"),
+        text if text.contains(['.', 'e']) => text.to_owned(),
+        text => format!("{text}.0"),
+    }
 }
 
 /// `CAST(x AS STRING)` of a FLOAT64: `1`, `1.5`, `1e+20`, `inf`.

@@ -39,12 +39,12 @@ impl Rewriter<'_> {
             parameters: std::mem::replace(&mut self.parameters, &NO_PARAMETERS),
             scope: std::mem::replace(&mut self.scope, &NO_SCOPE),
             ctes: std::mem::take(&mut self.ctes),
-            merged: std::mem::take(&mut self.merged),
+            scopes: std::mem::take(&mut self.scopes),
         };
-        let rewritten = self.query(*query);
-        let Outer { default_dataset, parameters, scope, ctes, merged } = outer;
+        let rewritten = self.result(*query);
+        let Outer { default_dataset, parameters, scope, ctes, scopes } = outer;
         (self.default_dataset, self.parameters, self.scope) = (default_dataset, parameters, scope);
-        (self.ctes, self.merged) = (ctes, merged);
+        (self.ctes, self.scopes) = (ctes, scopes);
         self.views.pop();
         let (query, columns) = rewritten.map_err(|failure| Failure {
             message: format!("{} (in view {})", failure.message, view.name),
@@ -75,6 +75,6 @@ struct Outer<'a> {
     default_dataset: Option<&'a (crate::emulator::names::ProjectId, crate::emulator::names::DatasetId)>,
     parameters: &'a Parameters,
     scope: &'a Scope,
-    ctes: Vec<(String, Vec<String>)>,
-    merged: Vec<std::collections::BTreeMap<String, String>>,
+    ctes: Vec<(String, String, super::rewrite::Output)>,
+    scopes: Vec<super::visible::Visible>,
 }

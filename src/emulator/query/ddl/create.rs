@@ -120,7 +120,7 @@ async fn definition(
     // LIKE: the other table's layout and words, except where this statement has its own.
     let rewriter = env.rewriter();
     let like = rewriter.table_name(&origin.name)?;
-    let like = rewriter.readable(&like)?.definition.clone();
+    let like = rewriter.readable(&like, None)?.definition.clone();
     let mut definition = Definition::new(name);
     definition.fields = if fields.is_empty() { like.fields } else { fields };
     definition.partitioning = like.partitioning;

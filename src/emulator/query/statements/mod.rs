@@ -13,13 +13,14 @@ mod partition_by;
 use datafusion::sql::sqlparser::ast::{self, Expr, ObjectName, Query};
 use datafusion::sql::sqlparser::dialect::BigQueryDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::parser::{Parser, ParserError};
-use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
+use datafusion::sql::sqlparser::parser::{Parser, ParserError, ParserOptions};
+use datafusion::sql::sqlparser::tokenizer::{Location, Token};
 
 pub(super) use self::alter::{Alter, AlterColumn, Change};
 pub(super) use self::create::{CreateSchema, CreateTable, CreateView, OriginKind};
 pub(super) use self::drop::{Drop, DropKind};
 pub(super) use self::partition_by::partitioning;
+use super::syntax;
 use crate::emulator::wire::{Failure, Outcome};
 
 /// As many as BigQuery allows the text of one query to be long, in characters.
@@ -117,17 +118,16 @@ pub(super) fn parse(sql: &str) -> Outcome<Vec<Parsed>> {
             "The query is too large. The maximum standard SQL query length is {TEXT_CHARACTERS_MAX} characters"
         )));
     }
-    let (mut tokens, mut positional) = (Vec::new(), 0);
-    Tokenizer::new(&BigQueryDialect {}, sql)
-        .tokenize_with_location_into_buf_with_mapper(&mut tokens, |mut token| {
-            if matches!(&token.token, Token::Placeholder(name) if name == "?") {
-                positional += 1;
-                token.token = Token::Placeholder(format!("?{positional}"));
-            }
-            token
-        })
-        .map_err(|e| syntax(&e.into()))?;
-    let mut parser = Parser::new(&BigQueryDialect {}).with_tokens_with_locations(tokens);
+    let (mut tokens, mut positional) = (syntax::tokens(sql)?, 0);
+    for token in &mut tokens {
+        if matches!(&token.token, Token::Placeholder(name) if name == "?") {
+            positional += 1;
+            token.token = Token::Placeholder(format!("?{positional}"));
+        }
+    }
+    let options = ParserOptions::new().with_trailing_commas(true).with_unescape(false);
+    let mut parser =
+        Parser::new(&BigQueryDialect {}).with_options(options).with_tokens_with_locations(tokens);
     let mut found = Vec::new();
     block(&mut parser, sql, &mut found)?;
     if parser.peek_token().token != Token::EOF {
@@ -141,7 +141,7 @@ pub(super) fn parse(sql: &str) -> Outcome<Vec<Parsed>> {
 }
 
 fn syntax(error: &ParserError) -> Failure {
-    Failure::invalid_query(format!("Syntax error: {error}"))
+    syntax::failure(&error.to_string())
 }
 
 /// Statements until the text or a block ends.

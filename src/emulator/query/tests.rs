@@ -1,0 +1,94 @@
+//! What GoogleSQL answers: one line a case, `query -> rows`, or `query !> part of the error`.
+
+use datafusion::physical_plan::collect;
+use serde_json::{Map, Value, json};
+
+use super::super::encode::{Rows, TimestampFormat};
+use super::super::names::ProjectId;
+use super::*;
+use crate::emulator::Faults;
+use crate::engine::{self, Engine};
+
+async fn answer(emulator: &Emulator, sql: &str, parameters: &Value) -> Outcome<String> {
+    let mut query: Map<String, Value> = Map::new();
+    query.insert("query".into(), json!(sql));
+    query.insert("useLegacySql".into(), json!(false));
+    query.insert("queryParameters".into(), parameters.clone());
+    let spec = QuerySpec::parse(&query, &ProjectId::parse("p").unwrap())?;
+    let statement = statements::parse(sql)?.pop().unwrap().statement;
+    let statements::Statement::Select(query) = statement else { panic!("{sql} is no query") };
+    let scope = Scope::default();
+    let env = Environment { emulator, spec: &spec, location: "US", scope: &scope };
+    let prepared = prepare(env, *query).await?;
+    let schema = arrow_names(&prepared.fields, &prepared.plan.schema());
+    let batches = collect(prepared.plan, prepared.task).await.map_err(|e| query_failure(&e))?;
+    let mut rows = Rows::new();
+    for batch in batches {
+        let batch = RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()).unwrap();
+        let batch = conform(&batch, &arrow_schema(&prepared.fields)).unwrap();
+        rows.push(&batch, TimestampFormat::Iso8601);
+    }
+    let rows: Value = serde_json::from_str(&rows.finish()).unwrap();
+    let documents = fields::documents(&prepared.fields);
+    let shown = rows.as_array().unwrap().iter().map(|row| record(row, &documents, false));
+    Ok(shown.collect::<Vec<_>>().join(" | "))
+}
+
+/// Rows as `1,text,NULL`; arrays in brackets, structs as `{name:value}`.
+fn record(row: &Value, fields: &Value, named: bool) -> String {
+    let cells = row["f"].as_array().unwrap().iter().zip(fields.as_array().unwrap());
+    let texts = cells.map(|(cell, field)| {
+        let text = value(&cell["v"], field);
+        if named { format!("{}:{text}", field["name"].as_str().unwrap()) } else { text }
+    });
+    texts.collect::<Vec<_>>().join(",")
+}
+
+fn value(v: &Value, field: &Value) -> String {
+    match v {
+        Value::Null => "NULL".into(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(|item| value(&item["v"], field)).collect();
+            format!("[{}]", items.join(","))
+        }
+        record_value => format!("{{{}}}", record(record_value, &field["fields"], true)),
+    }
+}
+
+async fn check(cases: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::new(engine::Options::default()).unwrap();
+    let emulator =
+        Emulator::open(dir.path().join("data"), &dir.path().join("buckets"), engine, Faults::default())
+            .unwrap();
+    let mut wrong = Vec::new();
+    for line in cases.lines().filter(|line| !line.trim().is_empty() && !line.starts_with("--")) {
+        let fails = line.contains(" !> ");
+        let (sql, expected) = line.split_once(if fails { " !> " } else { " -> " }).expect(line);
+        let answer = answer(&emulator, sql, &Value::Null).await;
+        let fits = match &answer {
+            Ok(rows) => !fails && rows == expected.trim(),
+            Err(failure) => fails && failure.message.contains(expected.trim()),
+        };
+        if !fits {
+            wrong.push(format!("{line}\n   got {answer:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn literals_arrays_and_structs() {
+    check(include_str!("tests/values.sql.txt")).await;
+}
+
+#[tokio::test]
+async fn functions_answer_as_bigquerys() {
+    check(include_str!("tests/functions.sql.txt")).await;
+}
+
+#[tokio::test]
+async fn clauses_mean_what_they_mean_in_bigquery() {
+    check(include_str!("tests/clauses.sql.txt")).await;
+}
