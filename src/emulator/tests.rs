@@ -370,8 +370,7 @@ async fn what_is_not_on_the_list_is_refused_and_named() {
         let message = answer["error"]["message"].as_str().unwrap();
         assert!(message.contains(what), "{sql}: {message}");
     }
-    for (method, path) in
-        [("POST", "datasets/d/tables/t/insertAll"), ("POST", "datasets/d/tables/t:undelete")]
+    for (method, path) in [("POST", "datasets/d/tables/t:undelete"), ("POST", "datasets/d/tables/t:restore")]
     {
         let (status, answer) = context.send(method, path, Some(json!({}))).await;
         assert_eq!((status, reason(&answer)), (501, "notImplemented"), "{path}");
