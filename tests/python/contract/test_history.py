@@ -85,8 +85,7 @@ def test_time_travel_is_two_to_seven_days(client, dataset):
     assert dataset.max_time_travel_hours in (None, "168", 168)
     dataset.max_time_travel_hours = 48
     assert int(client.update_dataset(dataset, ["max_time_travel_hours"]).max_time_travel_hours) == 48
-    for wrong in (24, 50, 192):
-        changed = client.get_dataset(dataset.reference)
-        changed.max_time_travel_hours = wrong
+    # Google's client has the bounds itself.
+    for wrong in ("24", "50", "192"):
         with pytest.raises(BadRequest):
-            client.update_dataset(changed, ["max_time_travel_hours"])
+            client._connection.api_request("PATCH", dataset.path, data={"maxTimeTravelHours": wrong})
