@@ -26,8 +26,17 @@ pub(super) async fn receive(headers: &HeaderMap, body: Body, path: &Path) -> Out
         delimiter: format!("\r\n--{boundary}").into_bytes(),
         chunks: body.into_data_stream(),
         buffer: b"\r\n".to_vec(),
+        empty_line: b"\r\n\r\n",
     };
     parts.to_delimiter(0, None).await?;
+    // google-api-python-client, and so `bq`, ends its lines without a carriage return.
+    while parts.buffer.is_empty() {
+        parts.more().await?;
+    }
+    if parts.buffer.starts_with(b"\n") {
+        parts.delimiter = format!("\n--{boundary}").into_bytes();
+        parts.empty_line = b"\n\n";
+    }
     parts.part_headers().await?;
     let document = parts.to_delimiter(DOCUMENT_BYTES_MAX, None).await?;
     let job = match serde_json::from_slice(&document) {
@@ -62,6 +71,8 @@ struct Parts {
     delimiter: Vec<u8>,
     chunks: BodyDataStream,
     buffer: Vec<u8>,
+    /// What ends the headers of a part.
+    empty_line: &'static [u8],
 }
 
 impl Parts {
@@ -108,7 +119,7 @@ impl Parts {
     /// Skips the rest of the delimiter's line and the headers up to the empty line.
     async fn part_headers(&mut self) -> Outcome<()> {
         loop {
-            if let Some(end) = memmem::find(&self.buffer, b"\r\n\r\n") {
+            if let Some(end) = memmem::find(&self.buffer, self.empty_line) {
                 let headers = String::from_utf8_lossy(&self.buffer[..end]).to_ascii_lowercase();
                 if headers.starts_with("--") {
                     return Err(Failure::invalid("Malformed multipart body: a part is missing."));
@@ -116,7 +127,7 @@ impl Parts {
                 if headers.contains("content-transfer-encoding: base64") {
                     return Err(Failure::not_implemented("multipart uploads in base64"));
                 }
-                self.buffer.drain(..end + 4);
+                self.buffer.drain(..end + self.empty_line.len());
                 return Ok(());
             }
             if self.buffer.len() > PART_HEADER_BYTES_MAX {

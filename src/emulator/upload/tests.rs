@@ -24,6 +24,11 @@ async fn a_file_comes_out_of_a_multipart_body_however_it_is_cut() {
         assert_eq!(job["a"], 1);
         assert_eq!(std::fs::read(&path).unwrap(), file, "cut every {size} bytes");
     }
+    // As Google's generated client writes it.
+    let plain = "--bound\nContent-Type: application/json\n\n{\"a\": 1}\n--bound\nContent-Type: */*\n\nx\r\n\ny\n--bound--";
+    let path = dir.path().join("plain");
+    assert_eq!(receive(&headers, Body::from(plain), &path).await.unwrap()["a"], 1);
+    assert_eq!(std::fs::read(&path).unwrap(), b"x\r\n\ny");
     let cut = Body::from(body[..body.len() - 6].to_vec());
     assert_eq!(receive(&headers, cut, &dir.path().join("x")).await.unwrap_err().code, 400);
 }
