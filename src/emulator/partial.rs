@@ -71,7 +71,7 @@ fn list(rest: &mut &str, depth: usize) -> Option<Selection> {
 }
 
 fn item(rest: &mut &str, depth: usize) -> Option<(String, Selection)> {
-    let end = rest.find(|c| matches!(c, ',' | '/' | '(' | ')')).unwrap_or(rest.len());
+    let end = rest.find([',', '/', '(', ')']).unwrap_or(rest.len());
     let (name, after) = rest.split_at(end);
     *rest = after;
     if name.trim().is_empty() || depth == DEPTH_MAX {
