@@ -1,6 +1,7 @@
 //! The embedded BigQuery-compatible server: the part of REST v2 that a batch pipeline uses, on local files.
 //!
-//! Covered: projects, datasets, tables (also `table$YYYYMMDD`), tabledata.list, load jobs from Parquet, query
+//! Covered: projects, datasets, tables (also `table$YYYYMMDD`), tabledata.list, insertAll, load jobs from
+//! Parquet, newline-delimited JSON and CSV (by URI and as uploads), query
 //! jobs and jobs.query in a subset of GoogleSQL that means here what it means in BigQuery. Everything else is
 //! refused in BigQuery's own error shape: 501 `notImplemented` for methods and options, 400 `invalidQuery` for
 //! SQL. Nothing is accepted and then ignored when that would change a result.

@@ -10,6 +10,80 @@ pub(super) fn canonical(text: &str) -> Option<String> {
     reader.rest.trim().is_empty().then_some(shape)
 }
 
+/// Well-known binary, two-dimensional and in either byte order.
+pub(in crate::emulator) fn from_wkb(bytes: &[u8]) -> Option<String> {
+    let mut wkb = Wkb { rest: bytes };
+    let shape = wkb.shape(0)?;
+    if wkb.rest.is_empty() { canonical(&shape) } else { None }
+}
+
+struct Wkb<'a> {
+    rest: &'a [u8],
+}
+
+impl Wkb<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.rest.split_first_chunk::<N>()?;
+        self.rest = rest;
+        Some(*head)
+    }
+
+    fn count(&mut self, little: bool) -> Option<u32> {
+        let bytes = self.take::<4>()?;
+        Some(if little { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) })
+    }
+
+    /// So many items in parentheses; each takes bytes, so that a large count ends at the end of the input.
+    fn list(&mut self, little: bool, item: impl Fn(&mut Self) -> Option<String>) -> Option<String> {
+        let count = self.count(little)?;
+        let mut items = Vec::new();
+        for _ in 0..count {
+            items.push(item(self)?);
+        }
+        Some(if items.is_empty() { " EMPTY".to_owned() } else { format!("({})", items.join(", ")) })
+    }
+
+    fn position(&mut self, little: bool) -> Option<String> {
+        let mut number = || {
+            let bytes = self.take::<8>()?;
+            Some(if little { f64::from_le_bytes(bytes) } else { f64::from_be_bytes(bytes) })
+        };
+        let (longitude, latitude) = (number()?, number()?);
+        Some(format!("{longitude} {latitude}"))
+    }
+
+    fn shape(&mut self, depth: usize) -> Option<String> {
+        let [order] = self.take::<1>()?;
+        let little = order == 1;
+        let kind = self.count(little)?;
+        if depth > DEPTH_MAX || order > 1 {
+            return None;
+        }
+        // What stands in a MULTIPOINT and its like is a shape of its own, whose name is left out.
+        let inner = |wkb: &mut Self| {
+            let shape = wkb.shape(depth + 1)?;
+            Some(shape.get(shape.find('(')?..)?.to_owned())
+        };
+        let name = match kind {
+            1 => return Some(format!("POINT({})", self.position(little)?)),
+            2 => "LINESTRING",
+            3 => "POLYGON",
+            4 => "MULTIPOINT",
+            5 => "MULTILINESTRING",
+            6 => "MULTIPOLYGON",
+            7 => "GEOMETRYCOLLECTION",
+            _ => return None,
+        };
+        let inside = match kind {
+            2 => self.list(little, |wkb| wkb.position(little))?,
+            3 => self.list(little, |wkb| wkb.list(little, |wkb| wkb.position(little)))?,
+            7 => self.list(little, |wkb| wkb.shape(depth + 1))?,
+            _ => self.list(little, inner)?,
+        };
+        Some(format!("{name}{inside}"))
+    }
+}
+
 struct Reader<'a> {
     rest: &'a str,
 }

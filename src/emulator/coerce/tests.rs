@@ -211,3 +211,18 @@ fn a_missing_column_gets_its_default_and_an_explicit_null_stays() {
     unknown[0].rest["defaultValueExpression"] = json!("RAND()");
     assert_eq!(Defaults::of(&unknown).unwrap_err().code, 501);
 }
+
+#[test]
+fn shapes_come_out_of_well_known_binary() {
+    let point = [&[1, 1, 0, 0, 0][..], &1.0_f64.to_le_bytes(), &(-2.5_f64).to_le_bytes()].concat();
+    assert_eq!(from_wkb(&point).as_deref(), Some("POINT(1 -2.5)"));
+    let multi = [&[0, 0, 0, 0, 4, 0, 0, 0, 2][..], &point, &point].concat();
+    assert_eq!(from_wkb(&multi).as_deref(), Some("MULTIPOINT(1 -2.5, 1 -2.5)"));
+    let ring = [1.0_f64, 1.0, 2.0, 1.0, 2.0, 2.0, 1.0, 1.0].map(f64::to_be_bytes).concat();
+    let polygon = [&[0, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 4][..], &ring].concat();
+    assert_eq!(from_wkb(&polygon).as_deref(), Some("POLYGON((1 1, 2 1, 2 2, 1 1))"));
+    for cut in 0..polygon.len() {
+        assert_eq!(from_wkb(&polygon[..cut]), None, "cut at {cut}");
+    }
+    assert_eq!(from_wkb(&[1, 2, 0, 0, 0, 255, 255, 255, 255]), None);
+}

@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 
 use super::read_failed;
 use super::spec::{flag, texts};
-use crate::emulator::coerce::{Cell, from_text};
+use crate::emulator::coerce::{Cell, from_text, from_wkb};
 use crate::emulator::destination::Target;
 use crate::emulator::disk::{OwnedFile, unique_name};
 use crate::emulator::fields::{self, Field, Kind, Mode, arrow_schema, check_limits};
@@ -243,7 +243,7 @@ fn check_type(column: &ArrowField, field: &Field) -> Outcome<bool> {
             kind == field.kind
                 || matches!(
                     (kind, field.kind),
-                    (Kind::Bytes, Kind::String)
+                    (Kind::Bytes, Kind::String | Kind::Geography)
                         | (Kind::DateTime, Kind::Timestamp)
                         | (Kind::Timestamp, Kind::DateTime)
                         | (Kind::Numeric, Kind::BigNumeric | Kind::String)
@@ -285,7 +285,7 @@ fn check_required(batch: &RecordBatch, required: &[&Field], uri: &str) -> Outcom
         let column = schema.fields().iter().position(|f| same_name(f.name(), &field.name));
         if column.is_none_or(|index| batch.column(index).logical_null_count() > 0) {
             let name = &field.name;
-            return Err(read_failed(uri, format!("Required column '{name}' has a NULL value.")));
+            return Err(read_failed(uri, format!("Required field {name} cannot be null.")));
         }
     }
     Ok(())
@@ -397,16 +397,25 @@ fn with_text_kinds(batch: &RecordBatch, fields: &[Field]) -> Outcome<RecordBatch
         {
             continue;
         }
-        let texts = compute::cast(&columns[index], &DataType::Utf8)
-            .map_err(|e| Failure::invalid(format!("column {}: {e}", field.name)))?;
+        let failed = |e: ArrowError| Failure::invalid(format!("column {}: {e}", field.name));
+        let refused = |value: &str| {
+            let (name, kind) = (&field.name, field.kind.sql());
+            Failure::invalid(format!("Invalid {kind} value in column {name}: {value}"))
+        };
         let mut canonical = StringBuilder::new();
-        for text in texts.as_string::<i32>() {
-            match text.map(|text| from_text(field, text)).transpose() {
-                Ok(Some(Cell::Text(text))) => canonical.append_value(text),
-                Ok(_) => canonical.append_null(),
-                Err(refused) => {
-                    let (name, kind, value) = (&field.name, field.kind.sql(), refused.value);
-                    return Err(Failure::invalid(format!("Invalid {kind} value in column {name}: {value}")));
+        if Kind::of(columns[index].data_type()) == Some(Kind::Bytes) {
+            let shapes = compute::cast(&columns[index], &DataType::Binary).map_err(failed)?;
+            for wkb in shapes.as_binary::<i32>() {
+                let text = wkb.map(|wkb| from_wkb(wkb).ok_or_else(|| refused("well-known binary")));
+                canonical.append_option(text.transpose()?);
+            }
+        } else {
+            let texts = compute::cast(&columns[index], &DataType::Utf8).map_err(failed)?;
+            for text in texts.as_string::<i32>() {
+                match text.map(|text| from_text(field, text)).transpose() {
+                    Ok(Some(Cell::Text(text))) => canonical.append_value(text),
+                    Ok(_) => canonical.append_null(),
+                    Err(e) => return Err(refused(&e.value)),
                 }
             }
         }
