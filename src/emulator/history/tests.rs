@@ -3,11 +3,11 @@ use std::time::Duration;
 use serde_json::Map;
 use tempfile::TempDir;
 
-use super::super::catalog::{Catalog, DatasetDocument};
-use super::super::names::{Address, DatasetId, ProjectId};
-use super::super::partitions::Partition;
-use super::super::versions::Part;
 use super::*;
+use crate::emulator::catalog::{Catalog, DatasetDocument};
+use crate::emulator::names::{Address, DatasetId, ProjectId};
+use crate::emulator::partitions::Partition;
+use crate::emulator::versions::Part;
 
 struct Context {
     dir: TempDir,
