@@ -56,7 +56,8 @@ impl Server {
     /// Binds `listen` (port 0 picks a free one) and serves `router` until stopped.
     ///
     /// Requests whose Host header names neither a loopback address nor the bound address get 403:
-    /// without that a web page could reach the server through a name that it rebinds to loopback.
+    /// without that a web page could reach the server through a name that it rebinds to loopback. So do
+    /// requests from a page of another origin, whose writes a browser sends without asking first.
     pub async fn start(listen: SocketAddr, router: Router) -> Result<Server> {
         let listener = TcpListener::bind(listen).await.map_err(|e| {
             Error::failed(format!("cannot listen on `{listen}`"))
@@ -156,6 +157,14 @@ async fn check_host(addr: SocketAddr, request: Request, next: Next) -> Response 
     let host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
     if !host_is_allowed(host, addr) {
         return (StatusCode::FORBIDDEN, format!("host `{host}` is not served here\n")).into_response();
+    }
+    if let Some(origin) = request.headers().get(header::ORIGIN) {
+        let origin = origin.to_str().unwrap_or_default();
+        let host = origin.split_once("://").map_or("", |(_, host)| host);
+        if !host_is_allowed(host, addr) {
+            return (StatusCode::FORBIDDEN, format!("origin `{origin}` is not served here\n"))
+                .into_response();
+        }
     }
     next.run(request).await
 }

@@ -3,6 +3,7 @@
 //! A format answers two questions about a file: which fields it says it has, and what its rows are in the
 //! table's own types, one bounded batch after the other. All else is the same for every format.
 
+mod avro;
 mod bad_rows;
 mod csv;
 mod detect;
@@ -154,6 +155,7 @@ fn fields_of(spec: &LoadSpec, path: &Path, uri: &str, known: &[Field]) -> Outcom
         Format::Parquet(options) => parquet::fields_of(path, uri, options),
         Format::Json(options) => json::detect(path, uri, options, known),
         Format::Csv(options) => csv::detect(path, uri, options, known),
+        Format::Avro(options) => avro::fields_of(path, uri, options),
     }
 }
 
@@ -175,19 +177,28 @@ async fn fetch(
     }
 }
 
-/// A text as plain UTF-8, where it is not that already.
+/// A text as plain UTF-8, where it is not that already, and Avro as Parquet.
 async fn plain(
     spec: &LoadSpec,
     source: &Source,
     fetched: &OwnedFile,
     dir: &Path,
 ) -> Outcome<Option<OwnedFile>> {
+    let draft = || OwnedFile::draft(dir.join(format!("{}.tmp", unique_name())));
     let encoding = match &spec.format {
         Format::Parquet(_) => return Ok(None),
+        Format::Avro(options) => {
+            let (options, uri, draft) = (options.clone(), source.uri.clone(), draft());
+            let path = fetched.path().to_owned();
+            let converted = blocking(move || {
+                avro::convert(&path, &uri, &options, draft.path())?;
+                Ok(draft)
+            });
+            return converted.await.map(Some);
+        }
         Format::Json(options) => options.encoding,
         Format::Csv(options) => options.encoding,
     };
-    let draft = || OwnedFile::draft(dir.join(format!("{}.tmp", unique_name())));
     text::plain(fetched.path(), encoding, draft).await.map_err(|e| match e.code {
         400 => read_failed(&source.uri, e.message),
         _ => e,
@@ -204,6 +215,7 @@ fn take(
 ) -> Outcome<Vec<Part>> {
     let batches: Batches<'_> = match &spec.format {
         Format::Parquet(options) => return take_file(source, path, target, options, cancelled),
+        Format::Avro(options) => return avro::take_file(source, path, target, options, cancelled),
         Format::Json(options) => Box::new(json::rows(path, &source.uri, options, &target.fields, bad)?),
         Format::Csv(options) => {
             let columns = spec.schema.as_deref().unwrap_or(&target.fields);

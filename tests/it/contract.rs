@@ -17,6 +17,7 @@ macro_rules! contract {
 contract! {
     service
     extract
+    round_trip
     storage
 }
 

@@ -18,6 +18,7 @@ use super::write_failed;
 pub(super) struct Encoding {
     fields: Vec<Field>,
     schema: SchemaRef,
+    avro: String,
     logical_types: bool,
 }
 
@@ -29,14 +30,20 @@ impl Encoding {
             "name": "Root",
             "fields": avro_fields(fields, "Root", logical_types),
         });
-        let metadata = HashMap::from([(SCHEMA_METADATA_KEY.to_owned(), avro.to_string())]);
+        let avro = avro.to_string();
+        let metadata = HashMap::from([(SCHEMA_METADATA_KEY.to_owned(), avro.clone())]);
         let arrow: Vec<ArrowField> = fields.iter().map(|f| arrow_field(f, logical_types)).collect();
         let schema = Arc::new(Schema::new_with_metadata(arrow, metadata));
-        Encoding { fields: fields.to_vec(), schema, logical_types }
+        Encoding { fields: fields.to_vec(), schema, avro, logical_types }
     }
 
     pub(super) fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    /// The text of Avro's own schema.
+    pub(super) fn avro(&self) -> &str {
+        &self.avro
     }
 
     pub(super) fn encode(&self, batch: &RecordBatch) -> Outcome<RecordBatch> {

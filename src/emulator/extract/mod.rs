@@ -1,6 +1,7 @@
 //! Extract jobs: the rows of a table into files of Cloud Storage, or local ones.
 
 mod avro;
+mod container;
 mod sink;
 mod text;
 mod writer;

@@ -2,9 +2,6 @@
 
 use std::io::Write;
 
-use arrow_avro::compression::CompressionCodec;
-use arrow_avro::writer::format::AvroOcfFormat;
-use arrow_avro::writer::{Writer as AvroWriter, WriterBuilder};
 use datafusion::arrow::array::RecordBatch;
 use flate2::write::GzEncoder;
 use parquet::arrow::ArrowWriter;
@@ -17,6 +14,7 @@ use super::super::fields::{Field, arrow_schema};
 use super::super::storage::Draft;
 use super::super::wire::{Failure, Outcome, text};
 use super::avro::Encoding;
+use super::container::{Codec, ContainerWriter};
 use super::{text as lines, write_failed};
 
 const ROW_GROUP_ROWS: usize = 256 * 1024;
@@ -25,7 +23,7 @@ const ROW_GROUP_ROWS: usize = 256 * 1024;
 pub(super) enum Format {
     Csv { delimiter: u8, header: bool, gzip: bool },
     Json { gzip: bool },
-    Avro { logical_types: bool, codec: Option<CompressionCodec> },
+    Avro { logical_types: bool, codec: Codec },
     Parquet { compression: Compression },
 }
 
@@ -58,9 +56,9 @@ impl Format {
             "NEWLINE_DELIMITED_JSON" => Format::Json { gzip: gzip()? },
             "AVRO" => {
                 let codec = match compression {
-                    "NONE" => None,
-                    "DEFLATE" => Some(CompressionCodec::Deflate),
-                    "SNAPPY" => Some(CompressionCodec::Snappy),
+                    "NONE" => Codec::Null,
+                    "DEFLATE" => Codec::Deflate,
+                    "SNAPPY" => Codec::Snappy,
                     _ => return Err(unfit()),
                 };
                 Format::Avro { logical_types: flag("useAvroLogicalTypes", false), codec }
@@ -113,7 +111,7 @@ impl Sink {
 pub(super) enum FileWriter {
     Csv { sink: Sink, delimiter: u8 },
     Json { sink: Sink, fields: Vec<Field> },
-    Avro { writer: Box<AvroWriter<Draft, AvroOcfFormat>>, encoding: Encoding, draft_bytes: u64 },
+    Avro { writer: Box<ContainerWriter<Draft>>, encoding: Encoding },
     Parquet(Box<ArrowWriter<Draft>>),
 }
 
@@ -132,10 +130,8 @@ impl FileWriter {
             }
             Format::Avro { logical_types, codec } => {
                 let encoding = Encoding::new(fields, logical_types);
-                let schema = encoding.schema().as_ref().clone();
-                let writer = WriterBuilder::new(schema).with_compression(codec).build(draft);
-                let writer = Box::new(writer.map_err(write_failed)?);
-                FileWriter::Avro { writer, encoding, draft_bytes: 0 }
+                let writer = ContainerWriter::new(draft, encoding.schema(), encoding.avro(), codec)?;
+                FileWriter::Avro { writer: Box::new(writer), encoding }
             }
             Format::Parquet { compression } => {
                 let properties = WriterProperties::builder()
@@ -156,11 +152,7 @@ impl FileWriter {
         match self {
             FileWriter::Csv { sink, delimiter } => sink.write(lines::csv_rows(batch, *delimiter).as_bytes()),
             FileWriter::Json { sink, fields } => sink.write(lines::json_rows(batch, fields).as_bytes()),
-            FileWriter::Avro { writer, encoding, draft_bytes } => {
-                let batch = encoding.encode(batch)?;
-                *draft_bytes += batch.get_array_memory_size() as u64;
-                writer.write(&batch).map_err(write_failed)
-            }
+            FileWriter::Avro { writer, encoding } => writer.write(&encoding.encode(batch)?),
             FileWriter::Parquet(writer) => writer.write(batch).map_err(write_failed),
         }
     }
@@ -169,8 +161,7 @@ impl FileWriter {
     pub(super) fn bytes(&self) -> u64 {
         match self {
             FileWriter::Csv { sink, .. } | FileWriter::Json { sink, .. } => sink.draft().size(),
-            // The writer does not show its file; this is no less than what is in it.
-            FileWriter::Avro { draft_bytes, .. } => *draft_bytes,
+            FileWriter::Avro { writer, .. } => writer.inner().size(),
             FileWriter::Parquet(writer) => (writer.bytes_written() + writer.in_progress_size()) as u64,
         }
     }
@@ -181,10 +172,7 @@ impl FileWriter {
                 Sink::Plain(draft) => Ok(draft),
                 Sink::Gzip(encoder) => encoder.finish().map_err(write_failed),
             },
-            FileWriter::Avro { mut writer, .. } => {
-                writer.finish().map_err(write_failed)?;
-                Ok(writer.into_inner())
-            }
+            FileWriter::Avro { writer, .. } => Ok(writer.into_inner()),
             FileWriter::Parquet(writer) => writer.into_inner().map_err(write_failed),
         }
     }

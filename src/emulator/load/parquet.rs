@@ -69,6 +69,13 @@ impl ParquetOptions {
     }
 }
 
+impl ParquetOptions {
+    /// For files that know no other lists than REPEATED columns.
+    pub(super) fn with_lists(self) -> Self {
+        ParquetOptions { list_inference: true, ..self }
+    }
+}
+
 fn reader(path: &Path, uri: &str) -> Outcome<ParquetRecordBatchReaderBuilder<File>> {
     let file = File::open(path).map_err(|e| Failure::not_found(format!("Not found: URI {uri}: {e}")))?;
     ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| read_failed(uri, e))

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::avro::AvroOptions;
 use super::csv::CsvOptions;
 use super::json::JsonOptions;
 use super::parquet::ParquetOptions;
@@ -22,6 +23,7 @@ pub(super) enum Format {
     Parquet(ParquetOptions),
     Json(JsonOptions),
     Csv(CsvOptions),
+    Avro(AvroOptions),
 }
 
 impl Format {
@@ -30,6 +32,7 @@ impl Format {
             Format::Parquet(_) => "Parquet",
             Format::Json(_) => "JSON",
             Format::Csv(_) => "CSV",
+            Format::Avro(_) => "Avro",
         }
     }
 }
@@ -81,7 +84,8 @@ impl LoadSpec {
             None | Some("CSV") => Format::Csv(CsvOptions::parse(load, autodetect)?),
             Some("NEWLINE_DELIMITED_JSON") => Format::Json(JsonOptions::parse(load)?),
             Some("PARQUET") => Format::Parquet(ParquetOptions::parse(load)?),
-            Some(other @ ("ORC" | "DATASTORE_BACKUP" | "AVRO")) => {
+            Some("AVRO") => Format::Avro(AvroOptions::parse(load)?),
+            Some(other @ ("ORC" | "DATASTORE_BACKUP")) => {
                 return Err(Failure::not_implemented(format!("load jobs with sourceFormat {other}")));
             }
             Some(other) => {
@@ -112,7 +116,7 @@ impl LoadSpec {
 
     /// Whether a file itself says what its columns are.
     pub(super) fn has_own_schema(&self) -> bool {
-        matches!(self.format, Format::Parquet(_)) || self.autodetect
+        matches!(self.format, Format::Parquet(_) | Format::Avro(_)) || self.autodetect
     }
 }
 

@@ -280,3 +280,5 @@ def test_another_host_is_not_served(storage_url, is_embedded):
         pytest.skip("about the embedded server")
     for path in ["/storage/v1/b", "/bucket/key"]:
         assert requests.get(storage_url + path, headers={"Host": "evil.example"}).status_code == 403
+        for origin in ["http://evil.example", "null"]:
+            assert requests.put(storage_url + path, headers={"Origin": origin}).status_code == 403
