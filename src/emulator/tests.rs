@@ -173,7 +173,7 @@ async fn a_job_id_is_used_once_and_a_failed_one_is_burnt() {
     let job = context.load("a", &uri, "t$20240105", "WRITE_TRUNCATE").await;
     let error = &job["status"]["errorResult"];
     assert_eq!(error["reason"], "invalid");
-    assert!(error["message"].as_str().unwrap().contains("'id'"), "{error}");
+    assert!(error["message"].as_str().unwrap().contains("Required field id cannot be null"), "{error}");
     let (status, answer) = context.post("jobs", load_body("a", &uri, "other", "WRITE_APPEND")).await;
     assert_eq!((status, reason(&answer)), (409, "duplicate"));
     assert_eq!(answer["error"]["message"], "Already Exists: Job p:US.a");

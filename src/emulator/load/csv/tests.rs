@@ -1,6 +1,9 @@
 use super::*;
 
-fn split(text: &str, quoted_newlines: bool) -> Vec<(Vec<(String, bool)>, u64, u64, bool)> {
+/// Fields and whether each was quoted, position, line, and whether the record is broken.
+type Split = (Vec<(String, bool)>, u64, u64, bool);
+
+fn split(text: &str, quoted_newlines: bool) -> Vec<Split> {
     let mut splitter = Splitter::new(text.as_bytes(), b',', Some(b'"'), quoted_newlines);
     let mut record = Record::default();
     let mut found = Vec::new();
