@@ -7,7 +7,7 @@ use base64::prelude::BASE64_STANDARD as STANDARD;
 use chrono::{DateTime, Datelike, NaiveDate, Timelike};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray};
 use datafusion::arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Decimal256Type, Field, Fields, Float64Type, Int64Type,
+    DataType, Date32Type, Decimal128Type, Decimal256Type, DecimalType, Field, Fields, Float64Type, Int64Type,
     Time64MicrosecondType, TimestampMicrosecondType,
 };
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -191,7 +191,9 @@ pub(super) fn value_text(column: &ArrayRef, row: usize, format: TimestampFormat)
             decimal_text(&column.as_primitive::<Decimal128Type>().value_as_string(row))
         }
         DataType::Decimal256(..) => {
-            decimal_text(&column.as_primitive::<Decimal256Type>().value_as_string(row))
+            // A BIGNUMERIC has up to 77 digits, one more than Arrow's own text of it shows.
+            let values = column.as_primitive::<Decimal256Type>();
+            decimal_text(&Decimal256Type::format_decimal(values.value(row), u8::MAX, values.scale()))
         }
         DataType::Binary => STANDARD.encode(column.as_binary::<i32>().value(row)),
         _ => ArrayFormatter::try_new(column.as_ref(), &FormatOptions::default())

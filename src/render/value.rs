@@ -3,9 +3,9 @@
 use std::fmt::Write;
 use std::io;
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, Decimal256Array};
 use arrow::buffer::NullBuffer;
-use arrow::datatypes::{DataType, Field, Float16Type, Float32Type, Float64Type};
+use arrow::datatypes::{DataType, Decimal256Type, DecimalType, Field, Float16Type, Float32Type, Float64Type};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use base64::Engine as _;
@@ -32,6 +32,8 @@ enum Kind<'a> {
     Float32(&'a ArrayRef),
     /// Fixed point, zeros at the end taken off; a string in JSON, so that no digit is lost.
     Decimal(ArrayFormatter<'a>),
+    /// A BIGNUMERIC has up to 77 digits, one more than Arrow's formatter shows.
+    BigDecimal(&'a Decimal256Array, i8),
     Text(ArrayFormatter<'a>),
     /// Text that is JSON already.
     Json(ArrayFormatter<'a>),
@@ -76,6 +78,10 @@ impl<'a> Column<'a> {
                 Kind::Float(Box::new(|row| values.value(row).to_f64()))
             }
             DataType::Float32 => Kind::Float32(array),
+            DataType::Decimal256(_, scale) => {
+                let values = array.as_primitive::<Decimal256Type>();
+                Kind::BigDecimal(values, *scale)
+            }
             data_type if data_type.is_decimal() => Kind::Decimal(formatter(&plain)?),
             DataType::Timestamp(_, Some(zone)) if matches!(&**zone, "UTC" | "+00:00" | "Z") => {
                 Kind::Text(formatter(&plain.with_timestamp_tz_format(Some(SECONDS_UTC)))?)
@@ -137,7 +143,10 @@ impl<'a> Column<'a> {
         }
         match &self.kind {
             Kind::Text(values) | Kind::Json(values) => push(out, values, row),
-            Kind::Decimal(values) => push_decimal(out, values, row),
+            Kind::Decimal(values) => push_decimal(out, &values.value(row).to_string()),
+            Kind::BigDecimal(values, scale) => {
+                push_decimal(out, &Decimal256Type::format_decimal(values.value(row), u8::MAX, *scale));
+            }
             Kind::Bytes(values) => STANDARD.encode_string(values(row), out),
             Kind::Float(values) => push_float(out, values(row)),
             Kind::Float32(values) => {
@@ -167,7 +176,7 @@ impl<'a> Column<'a> {
             Kind::Float32(values) if values.as_primitive::<Float32Type>().value(row).is_finite() => {
                 push_float32(out, values.as_primitive::<Float32Type>().value(row));
             }
-            Kind::Float(_) | Kind::Float32(_) | Kind::Decimal(_) | Kind::Bytes(_) => {
+            Kind::Float(_) | Kind::Float32(_) | Kind::Decimal(_) | Kind::BigDecimal(..) | Kind::Bytes(_) => {
                 out.push('"');
                 self.push_text(out, row);
                 out.push('"');
@@ -215,13 +224,12 @@ fn push(out: &mut String, values: &ArrayFormatter<'_>, row: usize) {
     let _ = write!(out, "{}", values.value(row));
 }
 
-fn push_decimal(out: &mut String, values: &ArrayFormatter<'_>, row: usize) {
-    let start = out.len();
-    push(out, values, row);
-    if out[start..].contains('.') {
-        let length = out.trim_end_matches('0').trim_end_matches('.').len();
-        out.truncate(length);
-    }
+/// Without zeros at the end of its fraction.
+fn push_decimal(out: &mut String, text: &str) {
+    out.push_str(match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.'),
+        false => text,
+    });
 }
 
 fn push_float(out: &mut String, value: f64) {

@@ -33,8 +33,13 @@ impl Session {
     }
 
     pub fn at(&self, url: &str, arguments: &[&str]) -> Ended {
-        let mut command = self.context.command([&["table"], arguments].concat());
-        command.env("BIGQUERY_EMULATOR_HOST", url).stdin(Stdio::null()).output().expect("it runs").into()
+        self.program_at(url, &[&["table"], arguments].concat())
+    }
+
+    pub fn program_at(&self, url: &str, arguments: &[&str]) -> Ended {
+        let mut command = self.context.command(arguments);
+        command.env("BIGQUERY_EMULATOR_HOST", url).env("STORAGE_EMULATOR_HOST", url);
+        command.stdin(Stdio::null()).output().expect("it runs").into()
     }
 
     /// Runs it and writes it down.
@@ -44,12 +49,22 @@ impl Session {
     }
 
     pub fn run_at(&mut self, url: &str, arguments: &[&str]) -> Ended {
-        let ended = self.at(url, arguments);
+        self.type_at(url, &[&["table"], arguments].concat())
+    }
+
+    /// Any command of the program.
+    pub fn type_in(&mut self, arguments: &[&str]) -> Ended {
+        let url = self.emulator.url.clone();
+        self.type_at(&url, arguments)
+    }
+
+    pub fn type_at(&mut self, url: &str, arguments: &[&str]) -> Ended {
+        let ended = self.program_at(url, arguments);
         let typed: Vec<String> = arguments
             .iter()
             .map(|a| if a.contains([' ', '$']) || a.is_empty() { format!("'{a}'") } else { (*a).to_owned() })
             .collect();
-        self.transcript += &format!("$ api2bq table {}\n{}", typed.join(" "), ended.stdout);
+        self.transcript += &format!("$ api2bq {}\n{}", typed.join(" "), ended.stdout);
         for line in ended.stderr.lines() {
             self.transcript += &format!("! {line}\n");
         }
@@ -78,9 +93,10 @@ impl Session {
                 (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "[time]"),
                 (r"\b1[78]\d{11}\b", "[ms]"),
                 (r"etag( +)\S+", "etag$1[etag]"),
-                (r"api2bq_copy_[0-9a-f]{32}", "[job]"),
+                (r"api2bq_[a-z]+_[0-9a-f]{16,32}", "[job]"),
                 (r"[0-9.,]+ k?B \([0-9,]+ bytes\)", "[size]"),
                 (r"rows, [0-9.]+ k?B", "rows, [size]"),
+                (r"(bytesRead.: )\d+", "$1[bytes]"),
             ];
             rules.map(|(rule, shown)| (Regex::new(rule).expect("a rule"), shown)).to_vec()
         });
