@@ -2,7 +2,6 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use url::Url;
 
 use super::BigQuery;
 use super::address::Address;
@@ -108,7 +107,7 @@ impl BigQuery {
 /// Bucket and object of a `gs://` URI.
 pub fn bucket_and_object(uri: &str) -> Option<(&str, &str)> {
     let (bucket, object) = uri.strip_prefix("gs://")?.split_once('/')?;
-    // What a URL takes for a host cannot hide anything else.
-    let is_host = Url::parse(&format!("gs://{bucket}/")).is_ok_and(|url| url.host_str() == Some(bucket));
-    (is_host && !object.is_empty()).then_some((bucket, object))
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
+    let is_bucket = !bucket.is_empty() && bucket.chars().all(legal);
+    (is_bucket && !object.is_empty()).then_some((bucket, object))
 }

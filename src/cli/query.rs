@@ -18,15 +18,16 @@ use crate::telemetry::{Waiting, say};
 /// Run GoogleSQL in BigQuery: what it would read and cost is said first
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A dry run comes first, always: a mistake in the query is found there, and costs nothing. Bytes and price
-are an estimate, of the on-demand kind: 10 MiB at least for each table, nothing for a cached result or
-within a reservation. --max-bytes is held against it, and sent along: BigQuery then bills no more.
+A dry run comes first, always: a mistake in the query is found there, and costs nothing. Bytes and
+price are an estimate, of the on-demand kind: 10 MiB at least for each table; a cached result and a
+reservation cost less. --max-bytes is held against it, and sent along: BigQuery then bills no more.
 
---param name:type:value gives `@name`, :type:value a `?`, name::value a STRING; ARRAY<…> and STRUCT<…>
-are written as JSON, and NULL is NULL. --as-of reads every table as it was (FOR SYSTEM_TIME AS OF).
+--param name:type:value gives `@name`, :type:value a `?`, name::value a STRING; ARRAY<…> and
+STRUCT<…> are written as JSON, and NULL is NULL. --as-of reads every table as it was (FOR SYSTEM_TIME AS OF).
 
-Statements without rows say what they did; with --format json or ndjson: statementType, affectedRows
-and BigQuery's own statistics. --dry-run --format json: bytesProcessed, accuracy, tables, schema, price.
+Statements without rows say what they did; with --format json or ndjson: jobId, statementType,
+affectedRows and BigQuery's own statistics. --dry-run --format json: statementType, bytesProcessed,
+accuracy, tables, location, schema, price.
 Ctrl-C cancels the job.
 
 Examples:
@@ -263,7 +264,7 @@ mod tests {
 
     #[test]
     fn small_prices_keep_two_digits_that_say_something() {
-        let shown = [0.0, 12.345, 0.25, 0.0625, 0.00005960464, 1e-20].map(dollars);
-        assert_eq!(shown, ["0", "12.35", "0.25", "0.063", "0.000060", "0.0000000000000000"]);
+        let shown = [0.0, 12.345, 0.25, 0.07, 0.00005960464, 1e-20].map(dollars);
+        assert_eq!(shown, ["0", "12.35", "0.25", "0.070", "0.000060", "0.0000000000000000"]);
     }
 }

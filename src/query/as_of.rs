@@ -246,8 +246,8 @@ mod tests {
         for (sql, expected) in [
             ("SELECT 1 FROM d.t", "SELECT 1 FROM d.t•"),
             (
-                "SELECT é FROM\n `p-1.d.t` AS `x y`, d.u v WHERE 1=1",
-                "SELECT é FROM\n `p-1.d.t` AS `x y`•, d.u v• WHERE 1=1",
+                "SELECT 'é' FROM\n `p-1.d.t` AS `x y`, d.u v WHERE 1=1",
+                "SELECT 'é' FROM\n `p-1.d.t` AS `x y`•, d.u v• WHERE 1=1",
             ),
             (
                 "SELECT 1 FROM `p`.`d`.`t` JOIN (SELECT 1 FROM u) USING (a)",
