@@ -23,7 +23,7 @@ price are an estimate, of the on-demand kind: 10 MiB at least for each table; a 
 reservation cost less. --max-bytes is held against it, and sent along: BigQuery then bills no more.
 
 --param name:type:value gives `@name`, :type:value a `?`, name::value a STRING; ARRAY<…> and
-STRUCT<…> are written as JSON, and NULL is NULL. --as-of reads every table as it was (FOR SYSTEM_TIME AS OF).
+STRUCT<…> are written as JSON, and NULL is NULL. --as-of puts FOR SYSTEM_TIME AS OF behind every table.
 
 Statements without rows say what they did; with --format json or ndjson: jobId, statementType,
 affectedRows and BigQuery's own statistics. --dry-run --format json: statementType, bytesProcessed,

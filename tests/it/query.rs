@@ -190,6 +190,25 @@ fn a_query_comes_from_a_file_or_stdin_and_finds_bare_names() {
 }
 
 #[test]
+fn tables_are_read_as_they_were() {
+    let session = with_people();
+    let url = session.emulator.url.clone();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    let before = now.as_millis().to_string();
+    session.program_at(&url, &["query", "DELETE FROM d.people WHERE id > 1", "--quiet"]).success();
+    let sql =
+        "WITH old AS (SELECT id FROM d.people) SELECT COUNT(*) AS n FROM old JOIN d.people AS p USING (id)";
+    let count = |more: &[&str]| {
+        session
+            .program_at(&url, &[&["query", sql, "--quiet", "--format", "csv"], more].concat())
+            .success()
+            .stdout
+    };
+    assert_eq!(count(&[]), "n\n1\n");
+    assert_eq!(count(&["--as-of", &before]), "n\n3\n");
+}
+
+#[test]
 fn a_result_goes_into_a_table_as_it_is_told_to() {
     let mut session = with_people();
     let sql = "SELECT id FROM d.people";

@@ -14,8 +14,8 @@ use crate::telemetry::{Waiting, say};
 /// Export a table into Cloud Storage: CSV, NDJSON, Avro or Parquet, free of charge
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The end of the URI says the format (.csv, .ndjson, .avro, .parquet) and, with .gz, the compression. More
-than 1 GB need a `*`, for which BigQuery puts 000000000000 and so on. In NDJSON an INT64 is text.
+The end of the URI says the format (.csv, .ndjson, .avro, .parquet) and, with .gz, the compression.
+More than 1 GB need a `*`, for which BigQuery puts 000000000000 and so on. In NDJSON an INT64 is text.
 Bucket, size, format and columns are checked before a job is sent. Ctrl-C cancels it.
 
 With --format json: uri, files, rows, bytesRead.

@@ -17,9 +17,9 @@ use crate::telemetry::say;
 Rows are listed (tabledata.list), not queried: that costs nothing, and their order is BigQuery's own.
 `$20240131` behind the name takes one partition, `@1704067200000` the table as it was at that time.
 
-TIMESTAMP reads 2024-01-31T23:59:59.5Z, BYTES are base64, and what is nested is JSON, in all text formats.
-In csv NULL is nothing and an empty text is \"\"; in json and ndjson NUMERIC is text, so that no digit is
-lost. parquet and arrow keep the types.
+In all text formats TIMESTAMP reads 2024-01-31T23:59:59.5Z, BYTES are base64, and what is nested is
+JSON. In csv NULL is nothing and an empty text is \"\", in tsv NULL is \\N; in json and ndjson NUMERIC
+is text, so that no digit is lost. parquet and arrow keep the types.
 
 Examples:
   api2bq table rows LANL.flows --limit 10
