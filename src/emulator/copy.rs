@@ -256,7 +256,7 @@ fn rewrite(part: &Part, target: &Target) -> Outcome<Vec<Part>> {
 }
 
 /// The same file under another name, so that each table can delete its own; a copy where links cannot be made.
-fn link(from: &Path, dir: &Path) -> Outcome<OwnedFile> {
+pub(super) fn link(from: &Path, dir: &Path) -> Outcome<OwnedFile> {
     let draft = OwnedFile::draft(dir.join(format!("{}.parquet", unique_name())));
     if std::fs::hard_link(from, draft.path()).is_err() {
         std::fs::copy(from, draft.path())?;

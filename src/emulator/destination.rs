@@ -368,7 +368,7 @@ impl Destination {
     }
 
     /// The definition of a table that the job creates.
-    fn created(&self, fields: &[Field]) -> Outcome<Definition> {
+    pub(super) fn created(&self, fields: &[Field]) -> Outcome<Definition> {
         let mut definition = Definition::new(self.address.name.clone());
         if !self.create {
             return Err(super::versions::not_found(&definition.name));

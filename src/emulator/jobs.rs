@@ -285,7 +285,8 @@ impl Jobs {
         let mut children: Vec<JobDocument> = jobs.iter().map(|job| job.document()).collect();
         children.retain(|d| d.project == parent.project && d.parent.as_ref() == Some(&parent.id));
         // Ids of one script end with their number.
-        children.sort_by(|a, b| a.id.as_str().cmp(b.id.as_str()));
+        let number = |id: &JobId| id.as_str().rsplit('_').next().and_then(|n| n.parse::<usize>().ok());
+        children.sort_by_key(|child| number(&child.id));
         children
     }
 
@@ -359,6 +360,12 @@ fn new_job(path: PathBuf, document: JobDocument) -> Job {
 
 /// What became of a job whose process died: its table knows whether it took effect.
 fn settle(document: &JobDocument, catalog: &Catalog) -> Outcome<Value> {
+    let is_query = document.configuration.get("query").is_some();
+    if is_query && document.parent.is_none() && document.destination.is_none() {
+        return Err(Failure::backend(
+            "The job was running when the server stopped; its child jobs say which of its statements took effect.",
+        ));
+    }
     let table = document.destination.as_ref().and_then(|name| catalog.table(name).ok());
     let commit = table.and_then(|t| {
         t.current().commits.iter().find(|c| c.job == document.id).map(|c| c.statistics.clone())

@@ -18,7 +18,7 @@ use super::names::{Address, DatasetId, ProjectId};
 use super::partial::Selection;
 use super::run::{self, blocking};
 use super::wire::{self, Arguments, Failure, Outcome, Reply};
-use super::{datasets, discovery, iam, rows, storage, stream, tables, upload};
+use super::{datasets, discovery, iam, query, rows, storage, stream, tables, upload};
 
 /// Methods that this server does not have answer 501 in BigQuery's error shape.
 pub(super) fn router(emulator: Arc<Emulator>) -> Router {
@@ -146,6 +146,17 @@ async fn on_service(
             return run::query_results(emulator, &job, arguments).await;
         }
         _ => {}
+    }
+    let mut body = body;
+    if let ["projects", p, "datasets", d, "tables", ..] = segments.as_slice()
+        && parts.method != Method::GET
+        && let Some(view) = wire::object(&body, "view")
+    {
+        let (project, dataset) = (project(p)?, DatasetId::parse(d)?);
+        let described = query::view_document(emulator, &project, &dataset, view, wire::object(&body, "schema"));
+        let (view, schema) = described.await?;
+        body.insert("view".into(), view);
+        body.insert("schema".into(), schema);
     }
     let segments: Vec<String> = segments.into_iter().map(str::to_owned).collect();
     let (emulator, method) = (Arc::clone(emulator), parts.method);

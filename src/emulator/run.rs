@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 use super::Emulator;
 use super::copy::{self, Copied, CopySpec};
@@ -14,7 +15,7 @@ use super::faults::{self, Fate, Late, Twist};
 use super::inline;
 use super::jobs::{Job, JobDocument, State, parse_reference};
 use super::load::{self, LoadSpec};
-use super::names::{JobId, ProjectId, TableName};
+use super::names::{JobId, ProjectId, TableName, hex};
 use super::query::{self, Cancelled, Output, QuerySpec};
 use super::rows;
 use super::versions::Commit;
@@ -135,6 +136,9 @@ pub(super) async fn query(
     let spec = QuerySpec::parse(body, &project)?;
     let arrow = inline::Wanted::parse(body)?;
     let (id, location) = parse_reference(Some(body).filter(|b| b.contains_key("location")))?;
+    let request = text(body, "requestId").filter(|id| !id.is_empty());
+    // The same request again finds the job that it made the first time.
+    let id = request.map_or(Ok(id), |request| request_job(&project, request))?;
     let location = location_of(emulator, location, None);
     if body.get("dryRun").and_then(Value::as_bool) == Some(true) {
         let mut statistics = query::dry_run(emulator, &spec, &location).await?;
@@ -174,9 +178,16 @@ pub(super) async fn query(
         destination: None,
         parent: None,
     };
-    let destination = destined(emulator, &mut document, &spec, None)?;
-    let work = Work::Query(Box::new(spec), destination.map(Box::new));
-    let job = submit(emulator, document, work, None).await?;
+    let (project, id) = (document.project.clone(), document.id.clone());
+    let known = request.and_then(|_| emulator.jobs.get(&project, id.as_str(), Some(&document.location)).ok());
+    let job = match known {
+        Some(job) => job,
+        None => {
+            let destination = destined(emulator, &mut document, &spec, None)?;
+            let work = Work::Query(Box::new(spec), destination.map(Box::new));
+            submit(emulator, document, work, None).await?
+        }
+    };
     let wait_ms = integer(body, "timeoutMs")?.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(10_000);
     let max_results = integer(body, "maxResults")?.map(|max| ("maxResults", max.to_string()));
     let format = object(body, "formatOptions");
@@ -188,6 +199,12 @@ pub(super) async fn query(
         .map(|name| ("formatOptions.timestampOutputFormat", name.to_owned()));
     let arguments = Arguments::of(max_results.into_iter().chain(micros).chain(named));
     results(emulator, &job, wait_ms, arguments, "bigquery#queryResponse", arrow).await
+}
+
+/// The job of a request that names itself, so that it can be sent twice.
+fn request_job(project: &ProjectId, request: &str) -> Outcome<JobId> {
+    let hash = hex(&Sha256::digest(format!("{project} {request}").as_bytes()));
+    JobId::parse(&format!("job_{hash}"))
 }
 
 /// getQueryResults: waits, then answers a page or the job's failure.

@@ -27,12 +27,15 @@ pub(super) fn insert_table(
         return Err(Failure::invalid(format!("Invalid table ID \"{id}\": a decorator names no new table")));
     }
     let location = catalog.dataset(&address.name.project, &address.name.dataset)?.document().location;
-    for member in ["view", "materializedView", "externalDataConfiguration", "cloneDefinition"] {
+    for member in ["materializedView", "externalDataConfiguration", "cloneDefinition"] {
         if body.get(member).is_some_and(|v| !v.is_null()) {
             return Err(Failure::not_implemented(format!("tables with {member}")));
         }
     }
-    let definition = defined(address.name.clone(), body)?;
+    let mut definition = defined(address.name.clone(), body)?;
+    if let Some(view) = body.get("view").filter(|v| !v.is_null()) {
+        definition.rest.insert("view".into(), view.clone());
+    }
     let table = catalog.create_table(Version::empty(definition))?;
     Ok(Reply::Json(resource(&table.current(), &address, &location)))
 }
@@ -158,6 +161,13 @@ fn change_table(
     catalog.table(&address.name)?.change(|version| {
         let definition = &mut version.definition;
         check_etag(if_match, &definition.etag())?;
+        if let Some(view) = body.get("view").filter(|v| !v.is_null()) {
+            if definition.view().is_none() {
+                return Err(Failure::invalid("Cannot change a table into a view"));
+            }
+            definition.rest.insert("view".into(), view.clone());
+            definition.fields.clear();
+        }
         if let Some(schema) = object(body, "schema") {
             definition.fields = changed_schema(definition, fields::parse_schema(schema)?)?;
         }

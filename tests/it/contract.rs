@@ -15,9 +15,12 @@ macro_rules! contract {
 }
 
 contract! {
+    information_schema
+    jobs
     service
     extract
     round_trip
+    statements
     storage
 }
 

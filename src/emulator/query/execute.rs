@@ -51,10 +51,7 @@ pub(in crate::emulator) fn output(emulator: &Emulator, spec: &QuerySpec) -> Outp
 fn single(statements: &[Parsed]) -> Option<&Statement> {
     let (last, before) = statements.split_last()?;
     let functions = before.iter().all(|p| matches!(p.statement, Statement::CreateFunction(_)));
-    let scripted = matches!(
-        &last.statement,
-        Statement::Declare { .. } | Statement::Set { .. } | Statement::CreateFunction(_)
-    );
+    let scripted = matches!(&last.statement, Statement::CreateFunction(_));
     (functions && !scripted).then_some(&last.statement)
 }
 
@@ -70,7 +67,8 @@ pub(in crate::emulator) async fn dry_run(
     let Some(statement) = single(&parsed).cloned() else {
         return Ok(Usage::default().statistics("SCRIPT", true));
     };
-    let scope = script::functions(&parsed)?;
+    let (scope, statement) = (Scope::with_functions(&parsed)?, statement);
+    let statement = scope.inlined(statement)?;
     let env = Environment { scope: &scope, ..env };
     let kind = statement.kind();
     match statement {
@@ -116,7 +114,7 @@ pub(in crate::emulator) async fn run(
     let runner = Runner { emulator: Arc::clone(emulator), spec, document, cancelled };
     match single(&parsed).cloned() {
         Some(statement) => {
-            let scope = script::functions(&parsed)?;
+            let scope = Scope::with_functions(&parsed)?;
             runner.statement(statement, &scope, destination).await
         }
         None => script::run(&runner, parsed).await,
@@ -134,15 +132,16 @@ impl Runner {
         scope: &Scope,
         destination: Option<Destination>,
     ) -> Outcome<Value> {
-        match statement {
+        match scope.inlined(statement)? {
             Statement::Select(query) => {
                 let destination =
                     destination.ok_or_else(|| Failure::backend("a query without a destination"))?;
                 self.select(*query, scope, destination).await
             }
-            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Merge(_) => {
-                self.change(statement, scope).await
-            }
+            statement @ (Statement::Insert(_)
+            | Statement::Update(_)
+            | Statement::Delete(_)
+            | Statement::Merge(_)) => self.change(statement, scope).await,
             other => ddl::run(self, scope, other).await,
         }
     }

@@ -18,6 +18,7 @@ mod execute;
 mod expressions;
 mod filter;
 mod functions;
+mod information_schema;
 mod insert;
 mod lateral;
 mod library;
@@ -61,6 +62,7 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 
 pub(super) use self::execute::{Output, dry_run, output, run};
+pub(super) use self::views::view_document;
 use self::rewrite::Rewriter;
 use self::scan::ScanTable;
 use self::scope::Scope;
@@ -96,6 +98,7 @@ impl<'a> Environment<'a> {
             now_us: chrono::Utc::now().timestamp_micros(),
             scans: Vec::new(),
             listings: Vec::new(),
+            describes: false,
             views: Vec::new(),
             ctes: Vec::new(),
             positional: 0,
@@ -143,6 +146,14 @@ async fn prepare(env: Environment<'_>, query: Query) -> Outcome<Prepared> {
     plan(env.emulator, rewriter, query, &names).await
 }
 
+/// The columns of a query's result.
+async fn describe(env: Environment<'_>, query: Query) -> Outcome<Vec<Field>> {
+    let mut rewriter = env.rewriter();
+    rewriter.describes = true;
+    let (query, names) = rewriter.query(query)?;
+    Ok(plan(env.emulator, rewriter, query, &names).await?.fields)
+}
+
 /// Plans a query that is rewritten already.
 async fn plan(
     emulator: &Emulator,
@@ -150,7 +161,7 @@ async fn plan(
     query: Query,
     names: &[String],
 ) -> Outcome<Prepared> {
-    let Rewriter { scans, listings, .. } = rewriter;
+    let Rewriter { scans, listings, describes, .. } = rewriter;
     let context = session(emulator);
     let state = context.state();
     for (index, scan) in scans.iter().enumerate() {
@@ -184,7 +195,9 @@ async fn physical(
     names: &[String],
 ) -> Outcome<(Arc<dyn ExecutionPlan>, Vec<Field>)> {
     let plan = state.optimize(&plan).map_err(|e| query_failure(&e))?;
-    filter::check_required_filters(&plan)?;
+    if !describes {
+        filter::check_required_filters(&plan)?;
+    }
     let fields = output_fields(plan.schema().as_arrow(), names)?;
     let plan =
         state.query_planner().create_physical_plan(&plan, state).await.map_err(|e| query_failure(&e))?;

@@ -39,6 +39,8 @@ pub(super) struct Rewriter<'a> {
     pub scans: Vec<Arc<ScanTable>>,
     /// INFORMATION_SCHEMA as it is now; the n-th goes by the name `#in`.
     pub listings: Vec<MemTable>,
+    /// Only the schema is asked for: no row is read, so no partition filter is required.
+    pub describes: bool,
     /// The views being expanded, outermost first.
     pub views: Vec<TableName>,
     /// Queries of WITH: their name, the name they go by here, and what they return.

@@ -1,8 +1,12 @@
 //! What a request says about a query, checked before anything is parsed or made.
 
+use std::sync::LazyLock;
+
+use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::parameters::Parameters;
+use super::statements::options::string_literal;
 use crate::emulator::destination::{Destination, Disposition};
 use crate::emulator::names::{DatasetId, ProjectId};
 use crate::emulator::wire::{Failure, Outcome, integer, object, text};
@@ -30,10 +34,21 @@ impl QuerySpec {
             "#standardsql" => false,
             _ => query.get("useLegacySql").and_then(Value::as_bool) != Some(false),
         };
-        if is_legacy {
-            return Err(Failure::not_implemented(
-                "legacy SQL (useLegacySql is true unless a request says false)",
-            ));
+        let sql = match is_legacy {
+            false => sql,
+            true => partitions_summary(&sql).ok_or_else(|| {
+                Failure::not_implemented("legacy SQL (useLegacySql is true unless a request says false)")
+            })?,
+        };
+        if query.get("createSession").and_then(Value::as_bool) == Some(true) {
+            return Err(Failure::not_implemented("sessions (createSession)"));
+        }
+        let properties = query.get("connectionProperties").and_then(Value::as_array);
+        if properties.is_some_and(|list| !list.is_empty()) {
+            return Err(Failure::not_implemented("connectionProperties"));
+        }
+        if query.get("continuous").and_then(Value::as_bool) == Some(true) {
+            return Err(Failure::not_implemented("continuous queries"));
         }
         for member in ["userDefinedFunctionResources", "tableDefinitions", "scriptOptions"] {
             if query.get(member).is_some_and(|v| !v.is_null()) {
@@ -74,4 +89,19 @@ impl QuerySpec {
             destination: None,
         }
     }
+}
+
+/// The one query of legacy SQL that Google's clients send, for the partitions of a table, in GoogleSQL.
+fn partitions_summary(sql: &str) -> Option<String> {
+    static SUMMARY: LazyLock<Regex> = LazyLock::new(|| {
+        let table = r"\[([^\]`]+)[:.]([^\]`.:]+)\.([^\]`.]+)\$__PARTITIONS_SUMMARY__\]";
+        Regex::new(&format!(r"(?is)^\s*SELECT\s+partition_id\s+FROM\s+{table}\s*;?\s*$")).expect("a constant")
+    });
+    let parts = SUMMARY.captures(sql)?;
+    let (project, dataset, table) = (parts.get(1)?.as_str(), parts.get(2)?.as_str(), parts.get(3)?.as_str());
+    let table = string_literal(table);
+    Some(format!(
+        "SELECT partition_id FROM `{project}.{dataset}`.INFORMATION_SCHEMA.PARTITIONS \
+         WHERE table_name = {table} AND partition_id IS NOT NULL ORDER BY partition_id"
+    ))
 }

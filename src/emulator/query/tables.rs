@@ -7,6 +7,7 @@ use datafusion::sql::sqlparser::ast::{
     TableFactor, TableVersion, TableWithJoins, Value,
 };
 
+use super::information_schema::is_listing;
 use super::parameters::literal;
 use super::rewrite::{Rewriter, call, lower, quoted, refuse_if};
 use super::scan::{PARTITION_DATE, PARTITION_TIME, ScanTable};
@@ -215,6 +216,14 @@ impl Rewriter<'_> {
             }
         }
         let time_ms = version.map(|version| self.system_time(version)).transpose()?;
+        if is_listing(&parts) {
+            refuse_if(time_ms.is_some(), "FOR SYSTEM_TIME AS OF on INFORMATION_SCHEMA")?;
+            let (listing, columns) = self.listing(&parts)?;
+            self.add(Source::new(&alias.name.value, columns.into_iter().map(Column::plain).collect()))?;
+            let name = quoted(&format!("#i{}", self.listings.len()));
+            self.listings.push(listing);
+            return Ok(plain_table(name, alias));
+        }
         if last.ends_with('*') {
             return self.wildcard(&parts, alias, time_ms);
         }
@@ -267,8 +276,13 @@ impl Rewriter<'_> {
     }
 
     pub(super) fn resolve(&self, parts: &[String]) -> Outcome<TableName> {
-        if parts.iter().any(|p| p.eq_ignore_ascii_case("INFORMATION_SCHEMA")) {
-            return Err(Failure::unsupported_sql("INFORMATION_SCHEMA"));
+        if is_listing(parts) {
+            return Err(Failure::invalid_query("INFORMATION_SCHEMA can only be read"));
+        }
+        if let [table] = parts
+            && let Some(name) = self.scope.temporary.get(table)
+        {
+            return Ok(name.clone());
         }
         let (project, dataset, table) = match parts {
             [table] => match self.default_dataset {

@@ -3,13 +3,19 @@
 use std::sync::LazyLock;
 
 use datafusion::sql::sqlparser::ast::{TableAlias, TableAliasColumnDef, TableFactor};
+use serde_json::{Map, Value, json};
 
 use super::parameters::Parameters;
 use super::rewrite::{Rewriter, lower, quoted};
 use super::scope::Scope;
 use super::statements::{self, Statement};
+use super::{Environment, QuerySpec, describe};
+use crate::emulator::Emulator;
+use crate::emulator::fields;
+use crate::emulator::files::same_name;
+use crate::emulator::names::{DatasetId, ProjectId};
 use crate::emulator::versions::Definition;
-use crate::emulator::wire::{Failure, Outcome};
+use crate::emulator::wire::{Failure, Outcome, text};
 
 /// As deep as BigQuery lets views be built on views.
 const DEPTH_MAX: usize = 16;
@@ -70,9 +76,46 @@ impl Rewriter<'_> {
     }
 }
 
+/// What tables.insert and tables.patch say about a view, as it is kept, and the schema of its query with the
+/// descriptions that were sent.
+pub(in crate::emulator) async fn view_document(
+    emulator: &Emulator,
+    project: &ProjectId,
+    dataset: &DatasetId,
+    view: &Map<String, Value>,
+    schema: Option<&Map<String, Value>>,
+) -> Outcome<(Value, Value)> {
+    for member in ["userDefinedFunctionResources", "privacyPolicy", "foreignDefinitions"] {
+        if view.get(member).is_some_and(|v| !v.is_null()) {
+            return Err(Failure::not_implemented(format!("views with {member}")));
+        }
+    }
+    if view.get("useLegacySql").and_then(Value::as_bool) != Some(false) {
+        return Err(Failure::not_implemented("views in legacy SQL (useLegacySql is true unless it says false)"));
+    }
+    let sql = text(view, "query").ok_or_else(|| Failure::invalid("Required parameter is missing: view.query"))?;
+    let location = emulator.catalog.dataset(project, dataset)?.document().location;
+    let spec = QuerySpec::of_view(sql.to_owned(), project.clone());
+    let mut statements = statements::parse(sql)?;
+    let (Some(Statement::Select(query)), true) = (statements.pop().map(|p| p.statement), statements.is_empty())
+    else {
+        return Err(Failure::invalid("A view is one query"));
+    };
+    let env = Environment { emulator, spec: &spec, location: &location, scope: &NO_SCOPE };
+    let mut fields = describe(env, *query).await?;
+    if let Some(schema) = schema {
+        for sent in fields::parse_schema(schema)? {
+            if let Some(field) = fields.iter_mut().find(|f| same_name(&f.name, &sent.name)) {
+                field.rest.extend(sent.rest);
+            }
+        }
+    }
+    Ok((json!({"query": sql, "useLegacySql": false}), json!({"fields": fields::documents(&fields)})))
+}
+
 /// What a view does not see.
 struct Outer<'a> {
-    default_dataset: Option<&'a (crate::emulator::names::ProjectId, crate::emulator::names::DatasetId)>,
+    default_dataset: Option<&'a (ProjectId, DatasetId)>,
     parameters: &'a Parameters,
     scope: &'a Scope,
     ctes: Vec<(String, String, super::rewrite::Output)>,

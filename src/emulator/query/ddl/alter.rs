@@ -8,9 +8,10 @@ use serde_json::{Map, Value, json};
 
 use super::{Operation, dataset_name, performed, table_options};
 use crate::emulator::catalog::{Catalog, DATASET_REST, apply_rest};
+use crate::emulator::copy;
 use crate::emulator::fields::{self, Field, Mode, arrow_schema};
 use crate::emulator::files::{RowsWriter, Rule, read_part, same_name};
-use crate::emulator::names::TableName;
+use crate::emulator::names::{TableId, TableName};
 use crate::emulator::query::assign::{fits, type_name};
 use crate::emulator::query::execute::Runner;
 use crate::emulator::query::scope::Scope;
@@ -48,8 +49,8 @@ pub(super) async fn run(runner: &Runner, scope: &Scope, kind: &str, alter: Alter
         )));
     }
     let statistics = performed(statistics, Operation::Alter, &name);
-    if let [Change::RenameTo(_)] = alter.changes.as_slice() {
-        return Err(Failure::unsupported_sql("ALTER TABLE RENAME TO"));
+    if let [Change::RenameTo(to)] = alter.changes.as_slice() {
+        return rename(runner, name, to, statistics).await;
     }
     // OPTIONS may need a query to be evaluated, so they are documents before the table is locked.
     let mut changes = Vec::with_capacity(alter.changes.len());
@@ -81,6 +82,29 @@ pub(super) async fn run(runner: &Runner, scope: &Scope, kind: &str, alter: Alter
     Err(Failure::invalid_query(format!(
         "Could not serialize access to table {name} due to concurrent update"
     )))
+}
+
+/// The table under another name in its dataset. A crash in between leaves it under both.
+async fn rename(runner: &Runner, name: TableName, to: &str, statistics: Value) -> Outcome<Value> {
+    let renamed = TableName { table: TableId::parse(to)?, ..name.clone() };
+    runner
+        .commit(statistics, move |catalog, commit, _| {
+            let version = catalog.table(&name)?.current();
+            let dir = catalog.table_dir(&renamed)?;
+            let mut parts = Vec::with_capacity(version.parts.len());
+            for part in &version.parts {
+                let file = Arc::new(copy::link(part.file.path(), &dir)?);
+                parts.push(Part { file, ..part.clone() });
+            }
+            let own = Definition::new(renamed);
+            let definition =
+                Definition { name: own.name, birth: own.birth, number: 0, ..version.definition.clone() };
+            let statistics = commit.statistics.clone();
+            catalog.create_table(Version { definition, parts, commits: vec![commit] })?;
+            catalog.delete_table(&name)?;
+            Ok(statistics)
+        })
+        .await
 }
 
 /// A change of one table's definition.

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::{Operation, dataset_name, performed, table_options};
+use super::{Operation, dataset_name, performed, table_options, timestamp_ms};
 use crate::emulator::catalog::{Catalog, DATASET_REST, DatasetDocument, apply_rest};
+use crate::emulator::copy::{self, CopySpec};
 use crate::emulator::destination::{self, Target};
 use crate::emulator::fields::{self, Field};
 use crate::emulator::names::TableName;
@@ -16,8 +17,9 @@ use crate::emulator::query::statements::{
     CreateSchema, CreateTable, CreateView, OriginKind, options, partitioning,
 };
 use crate::emulator::query::usage::Usage;
-use crate::emulator::query::{Environment, Prepared, prepare, write};
-use crate::emulator::tables::defined;
+use crate::emulator::query::{Environment, Prepared, describe, prepare, write};
+use crate::emulator::run::blocking;
+use crate::emulator::tables::{apply_table, defined};
 use crate::emulator::versions::{Commit, Definition, Version};
 use crate::emulator::wire::{Failure, Outcome};
 
@@ -58,13 +60,13 @@ pub(super) async fn table(runner: &Runner, scope: &Scope, kind: &str, create: Cr
     if create.temporary {
         return Err(Failure::invalid_query("Use of CREATE TEMPORARY TABLE requires a script or session"));
     }
-    if create.origin.as_ref().is_some_and(|origin| origin.kind != OriginKind::Like) {
-        return Err(Failure::unsupported_sql("CREATE TABLE COPY and CLONE"));
-    }
     let name = env.rewriter().table_name(&create.name)?;
     let if_taken = IfTaken::new(create.or_replace, create.if_not_exists);
     if let Some(skipped) = if_taken.check(&runner.emulator.catalog, &name)? {
         return Ok(performed(Usage::default().statistics(kind, false), skipped, &name));
+    }
+    if create.origin.as_ref().is_some_and(|origin| origin.kind != OriginKind::Like) {
+        return copied(runner, env, kind, name, &create).await;
     }
     let prepared = match &create.query {
         Some(query) => Some(prepare(env, (**query).clone()).await?),
@@ -128,9 +130,50 @@ async fn definition(
     definition.rest = like.rest;
     body.shift_remove("schema");
     table_options(env, &create.options, &mut body).await?;
-    crate::emulator::tables::apply_table(&mut definition, &body)?;
+    apply_table(&mut definition, &body)?;
     definition.check_partitioning()?;
     Ok(definition)
+}
+
+/// COPY, CLONE and SNAPSHOT: what a copy job of that kind makes, with the options on top.
+async fn copied(
+    runner: &Runner,
+    env: Environment<'_>,
+    kind: &str,
+    name: TableName,
+    create: &CreateTable,
+) -> Outcome<Value> {
+    let Some(origin) = &create.origin else { return Err(Failure::backend("a copy of nothing")) };
+    if runner.emulator.catalog.table(&name).is_ok() {
+        return Err(Failure::unsupported_sql("CREATE OR REPLACE TABLE with COPY or CLONE"));
+    }
+    let source = env.rewriter().table_name(&origin.name)?;
+    let mut from = source.reference();
+    if let Some(at) = &origin.at {
+        let ms = timestamp_ms(env, at.clone()).await?;
+        from["tableId"] = json!(format!("{}@{ms}", source.table));
+    }
+    let mut options = Map::new();
+    table_options(env, &create.options, &mut options).await?;
+    let operation = match (create.snapshot, origin.kind) {
+        (true, _) => "SNAPSHOT",
+        (false, OriginKind::Clone) => "CLONE",
+        (false, _) => "COPY",
+    };
+    let document =
+        json!({"sourceTable": from, "destinationTable": name.reference(), "operationType": operation});
+    let document = document.as_object().cloned().unwrap_or_default();
+    let spec = CopySpec::parse(&document, &runner.spec.project)?;
+    let (catalog, cancelled) = (Arc::clone(&runner.emulator.catalog), Arc::clone(&runner.cancelled));
+    let version = blocking(move || {
+        let copied = copy::run(&spec, &catalog, || cancelled())?;
+        let mut definition = copied.destination.created(&copied.target.fields)?;
+        apply_table(&mut definition, &options)?;
+        Ok(Version { definition, parts: copied.parts, commits: Vec::new() })
+    })
+    .await?;
+    let if_taken = IfTaken::new(false, create.if_not_exists);
+    put(runner, version, if_taken, Usage::default().statistics(kind, false)).await
 }
 
 /// The columns that are listed, else those of the query; both must fit.
@@ -183,12 +226,12 @@ pub(super) async fn view(runner: &Runner, scope: &Scope, create: CreateView) -> 
     }
     // A view knows no default dataset and no parameters, whoever asks it.
     let own = crate::emulator::query::QuerySpec::of_view(text.clone(), runner.spec.project.clone());
-    let prepared = prepare(Environment { spec: &own, scope: &Scope::default(), ..env }, *query).await?;
+    let described = describe(Environment { spec: &own, scope: &Scope::default(), ..env }, *query).await?;
     let mut body = Map::new();
     table_options(env, &options, &mut body).await?;
     let mut definition = defined(name, &body)?;
     definition.rest.insert("view".into(), json!({"query": text, "useLegacySql": false}));
-    definition.fields = prepared.fields;
+    definition.fields = described;
     if !columns.is_empty() {
         if columns.len() != definition.fields.len() {
             return Err(Failure::invalid_query(

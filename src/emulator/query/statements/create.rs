@@ -74,9 +74,10 @@ pub(in crate::emulator::query) struct CreateSchema {
 }
 
 pub(super) fn parse(parser: &mut Parser, sql: &str) -> Outcome<Statement> {
-    let start = parser.index();
-    let expect =
-        |parser: &mut Parser, keyword| parser.expect_keyword(keyword).map(drop).map_err(|e| syntax(&e));
+    if is_temporary_function(parser) {
+        return function(parser);
+    }
+    let expect = |parser: &mut Parser, keyword| parser.expect_keyword(keyword).map(drop).map_err(|e| syntax(&e));
     expect(parser, Keyword::CREATE)?;
     let or_replace = parser.parse_keywords(&[Keyword::OR, Keyword::REPLACE]);
     let temporary = parser.parse_one_of_keywords(&[Keyword::TEMP, Keyword::TEMPORARY]).is_some();
@@ -91,18 +92,22 @@ pub(super) fn parse(parser: &mut Parser, sql: &str) -> Outcome<Statement> {
         }
         ("VIEW", false) => view(parser, sql, or_replace),
         ("SCHEMA", false) if !or_replace => schema(parser),
-        ("FUNCTION", true) => {
-            while parser.index() > start {
-                parser.prev_token();
-            }
-            function(parser)
-        }
         (what, _) => Err(Failure::unsupported_sql(format!(
             "CREATE {}{what}{}",
             if temporary { "TEMP " } else { "" },
             if what == "MATERIALIZED" { " VIEW" } else { "" }
         ))),
     }
+}
+
+/// `CREATE [OR REPLACE] TEMP FUNCTION`, which sqlparser reads.
+fn is_temporary_function(parser: &Parser) -> bool {
+    let mut words = (1..5).map_while(|n| match parser.peek_nth_token(n).token {
+        Token::Word(word) => Some(word.keyword),
+        _ => None,
+    });
+    let temporary = words.find(|word| !matches!(word, Keyword::OR | Keyword::REPLACE));
+    matches!(temporary, Some(Keyword::TEMP | Keyword::TEMPORARY)) && words.next() == Some(Keyword::FUNCTION)
 }
 
 fn table(parser: &mut Parser, or_replace: bool, temporary: bool, snapshot: bool) -> Outcome<Statement> {
@@ -199,7 +204,7 @@ fn origin(parser: &mut Parser) -> Outcome<Option<Origin>> {
                 parser.next_token().token,
                 Token::Word(word) if word.value.eq_ignore_ascii_case("SYSTEM_TIME")
             );
-            if !named || !parser.parse_keywords(&[Keyword::AS, Keyword::OF]) || kind == OriginKind::Like {
+            if !named || !parser.parse_keywords(&[Keyword::AS, Keyword::OF]) || kind != OriginKind::Clone {
                 return Err(Failure::invalid_query("Syntax error: Expected FOR SYSTEM_TIME AS OF"));
             }
             Some(parser.parse_expr().map_err(|e| syntax(&e))?)

@@ -41,15 +41,6 @@ pub(super) enum Statement {
     CreateFunction(Box<ast::CreateFunction>),
     Drop(Drop),
     Alter(Alter),
-    Declare {
-        names: Vec<String>,
-        data_type: Option<ast::DataType>,
-        default: Option<Expr>,
-    },
-    Set {
-        names: Vec<String>,
-        values: Vec<Expr>,
-    },
 }
 
 impl Statement {
@@ -68,7 +59,6 @@ impl Statement {
             Statement::CreateFunction(_) => "CREATE_FUNCTION",
             Statement::Drop(drop) => drop.kind.statement_type(),
             Statement::Alter(alter) => alter.statement_type(),
-            Statement::Declare { .. } | Statement::Set { .. } => "SCRIPT",
         }
     }
 
@@ -193,10 +183,9 @@ fn one(parser: &mut Parser, sql: &str) -> Outcome<Statement> {
         Keyword::ALTER => alter::parse(parser),
         Keyword::DROP => drop::parse(parser),
         _ => match word.value.to_ascii_uppercase().as_str() {
-            keyword @ ("IF" | "LOOP" | "WHILE" | "REPEAT" | "FOR" | "CASE" | "BREAK" | "LEAVE"
-            | "CONTINUE" | "ITERATE" | "RETURN" | "RAISE" | "CALL" | "EXECUTE" | "COMMIT"
-            | "ROLLBACK" | "ASSERT" | "EXPORT" | "LOAD" | "GRANT" | "REVOKE" | "UNDROP"
-            | "EXPLAIN" | "DESCRIBE" | "SHOW" | "GRAPH") => {
+            keyword @ ("DECLARE" | "SET" | "IF" | "LOOP" | "WHILE" | "REPEAT" | "FOR" | "CASE" | "BREAK" | "LEAVE" | "CONTINUE"
+            | "ITERATE" | "RETURN" | "RAISE" | "CALL" | "EXECUTE" | "COMMIT" | "ROLLBACK" | "ASSERT"
+            | "EXPORT" | "LOAD" | "GRANT" | "REVOKE" | "UNDROP" | "EXPLAIN" | "DESCRIBE" | "SHOW" | "GRAPH") => {
                 Err(Failure::unsupported_sql(format!("{keyword} statements")))
             }
             _ => other(parser),
@@ -213,8 +202,6 @@ fn other(parser: &mut Parser) -> Outcome<Statement> {
         ast::Statement::Delete(delete) => Statement::Delete(Box::new(delete)),
         ast::Statement::Merge(merge) => Statement::Merge(Box::new(merge)),
         ast::Statement::Truncate(truncate) => truncated(&truncate)?,
-        ast::Statement::Declare { stmts } => declared(stmts)?,
-        ast::Statement::Set(set) => assigned(set)?,
         other => {
             let text = other.to_string();
             let verb = text.split_whitespace().next().unwrap_or_default().to_uppercase();
@@ -232,38 +219,6 @@ fn truncated(truncate: &ast::Truncate) -> Outcome<Statement> {
     match truncate.table_names.as_slice() {
         [table] if !extras && truncate.table => Ok(Statement::Truncate(table.name.clone())),
         _ => Err(Failure::invalid_query(format!("Syntax error: Unexpected options in {truncate}"))),
-    }
-}
-
-fn declared(mut statements: Vec<ast::Declare>) -> Outcome<Statement> {
-    let (Some(declare), true) = (statements.pop(), statements.is_empty()) else {
-        return Err(Failure::unsupported_sql("this form of DECLARE"));
-    };
-    let default = match declare.assignment {
-        None => None,
-        Some(ast::DeclareAssignment::Default(expr)) => Some(*expr),
-        Some(_) => return Err(Failure::invalid_query("Syntax error: DECLARE takes a DEFAULT")),
-    };
-    let names = declare.names.iter().map(|n| n.value.to_lowercase()).collect();
-    Ok(Statement::Declare { names, data_type: declare.data_type, default })
-}
-
-fn assigned(set: ast::Set) -> Outcome<Statement> {
-    let plain = |name: &ObjectName| match name.0.as_slice() {
-        [ast::ObjectNamePart::Identifier(ident)] if !ident.value.starts_with('@') => {
-            Ok(ident.value.to_lowercase())
-        }
-        _ => Err(Failure::unsupported_sql(format!("SET {name}"))),
-    };
-    match set {
-        ast::Set::SingleAssignment { scope: None, hivevar: false, variable, values } => {
-            Ok(Statement::Set { names: vec![plain(&variable)?], values })
-        }
-        ast::Set::ParenthesizedAssignments { variables, values } => {
-            let names = variables.iter().map(plain).collect::<Outcome<_>>()?;
-            Ok(Statement::Set { names, values })
-        }
-        other => Err(Failure::unsupported_sql(other)),
     }
 }
 
@@ -341,6 +296,7 @@ mod tests {
     fn what_is_not_done_is_refused_by_name() {
         for (sql, word) in [
             ("BEGIN TRANSACTION; SELECT 1; COMMIT TRANSACTION", "transactions"),
+            ("DECLARE x INT64; SELECT x", "DECLARE statements"),
             ("IF TRUE THEN SELECT 1; END IF", "IF statements"),
             ("EXECUTE IMMEDIATE 'SELECT 1'", "EXECUTE statements"),
             ("CALL d.p()", "CALL statements"),
