@@ -153,7 +153,8 @@ async fn on_service(
         && let Some(view) = wire::object(&body, "view")
     {
         let (project, dataset) = (project(p)?, DatasetId::parse(d)?);
-        let described = query::view_document(emulator, &project, &dataset, view, wire::object(&body, "schema"));
+        let described =
+            query::view_document(emulator, &project, &dataset, view, wire::object(&body, "schema"));
         let (view, schema) = described.await?;
         body.insert("view".into(), view);
         body.insert("schema".into(), schema);
@@ -235,6 +236,12 @@ fn on_files(
             } else {
                 Err(no_method(method, segments))
             }
+        }
+        ["projects", p, "datasets", d, "tables", t, "data"]
+            if get && t.ends_with(tables::PARTITIONS_SUMMARY) =>
+        {
+            let table = t.trim_end_matches(tables::PARTITIONS_SUMMARY);
+            tables::list_partitions_summary(catalog, &Address::parse(p, d, table)?, arguments)
         }
         ["projects", p, "datasets", d, "tables", t, "data"] if get => {
             rows::list(catalog, &Address::parse(p, d, t)?, arguments)

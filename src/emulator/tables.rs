@@ -7,7 +7,7 @@ use super::fields::{self, Field, Mode};
 use super::files::same_name;
 use super::names::{Address, DatasetId, ProjectId, TableName};
 use super::partitions::Partitioning;
-use super::versions::{Definition, Part, Version};
+use super::versions::{Definition, Part, PartitionSummary, Version};
 use super::wire::{Arguments, Failure, Outcome, Reply, integer, object, text};
 
 type Body = Map<String, Value>;
@@ -61,18 +61,61 @@ pub(super) fn get_table(catalog: &Catalog, address: &Address) -> Outcome<Reply> 
 /// The table of a table's partitions, whose rows legacy SQL reads.
 pub(super) const PARTITIONS_SUMMARY: &str = "$__PARTITIONS_SUMMARY__";
 
+const SUMMARY_COLUMNS: [(&str, &str); 6] = [
+    ("project_id", "STRING"),
+    ("dataset_id", "STRING"),
+    ("table_id", "STRING"),
+    ("partition_id", "STRING"),
+    ("creation_time", "INTEGER"),
+    ("last_modified_time", "INTEGER"),
+];
+
+/// Its rows, which Google's clients list.
+pub(super) fn list_partitions_summary(
+    catalog: &Catalog,
+    address: &Address,
+    arguments: &Arguments,
+) -> Outcome<Reply> {
+    let version = catalog.version(address)?;
+    if version.definition.partitioning.is_none() {
+        let name = address.name.legacy();
+        return Err(Failure::invalid(format!("Table {name} is not partitioned")));
+    }
+    let wanted: Option<Vec<&str>> =
+        arguments.get("selectedFields").map(|fields| fields.split(',').map(str::trim).collect());
+    let found = version.partitions();
+    let (range, next) = slice(found.len(), arguments)?;
+    let row = |partition: &PartitionSummary| {
+        let TableName { project, dataset, table } = &address.name;
+        let values = [
+            project.to_string(),
+            dataset.to_string(),
+            table.to_string(),
+            partition.partition.to_string(),
+            partition.created_ms.to_string(),
+            partition.modified_ms.to_string(),
+        ];
+        let selected = SUMMARY_COLUMNS.iter().zip(values).filter(|((name, _), _)| {
+            wanted.as_ref().is_none_or(|wanted| wanted.iter().any(|w| w.eq_ignore_ascii_case(name)))
+        });
+        json!({"f": selected.map(|(_, value)| json!({"v": value})).collect::<Value>()})
+    };
+    let rows: Value = found[range].iter().map(row).collect();
+    let mut list = json!({
+        "kind": "bigquery#tableDataList", "etag": version.definition.etag(),
+        "totalRows": found.len().to_string(), "rows": rows,
+    });
+    if let Some(next) = next {
+        list["pageToken"] = json!(next);
+    }
+    Ok(Reply::Json(list))
+}
+
 pub(super) fn get_partitions_summary(catalog: &Catalog, address: &Address) -> Outcome<Reply> {
     let Reply::Json(mut resource) = get_table(catalog, address)? else { return Ok(Reply::NoContent) };
     let partitions = catalog.version(address)?.partitions().len();
-    let column = |name: &str, kind: &str| json!({"name": name, "type": kind});
-    resource["schema"] = json!({"fields": [
-        column("project_id", "STRING"),
-        column("dataset_id", "STRING"),
-        column("table_id", "STRING"),
-        column("partition_id", "STRING"),
-        column("creation_time", "INTEGER"),
-        column("last_modified_time", "INTEGER"),
-    ]});
+    let column = |(name, kind): &(&str, &str)| json!({"name": name, "type": kind});
+    resource["schema"] = json!({"fields": SUMMARY_COLUMNS.iter().map(column).collect::<Value>()});
     for member in ["id", "selfLink"] {
         resource[member] =
             json!(format!("{}{PARTITIONS_SUMMARY}", resource[member].as_str().unwrap_or_default()));

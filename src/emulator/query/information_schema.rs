@@ -5,9 +5,7 @@ mod listings;
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{
-    ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
-};
+use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::catalog::MemTable;
 
@@ -65,9 +63,8 @@ impl Rewriter<'_> {
         };
         let of_project = matches!(view.as_str(), "SCHEMATA" | "SCHEMATA_OPTIONS");
         let place = self.place(qualifier, of_project, &view)?;
-        let (columns, rows) = listings::list(&view, &place)?.ok_or_else(|| {
-            Failure::unsupported_sql(format!("INFORMATION_SCHEMA.{view}"))
-        })?;
+        let (columns, rows) = listings::list(&view, &place)?
+            .ok_or_else(|| Failure::unsupported_sql(format!("INFORMATION_SCHEMA.{view}")))?;
         let names = columns.iter().map(|(name, _)| (*name).to_owned()).collect();
         Ok((table(columns, &rows)?, names))
     }

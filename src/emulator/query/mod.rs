@@ -62,11 +62,11 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 
 pub(super) use self::execute::{Output, dry_run, output, run};
-pub(super) use self::views::view_document;
 use self::rewrite::Rewriter;
 use self::scan::ScanTable;
 use self::scope::Scope;
 pub(super) use self::spec::QuerySpec;
+pub(super) use self::views::view_document;
 use super::Emulator;
 use super::destination::Target;
 use super::fields::{self, Field, Mode, arrow_schema};
@@ -150,7 +150,7 @@ async fn prepare(env: Environment<'_>, query: Query) -> Outcome<Prepared> {
 async fn describe(env: Environment<'_>, query: Query) -> Outcome<Vec<Field>> {
     let mut rewriter = env.rewriter();
     rewriter.describes = true;
-    let (query, names) = rewriter.query(query)?;
+    let (query, names) = rewriter.result(query)?;
     Ok(plan(env.emulator, rewriter, query, &names).await?.fields)
 }
 
@@ -177,11 +177,11 @@ async fn plan(
     check::check_types(&plan)?;
     let plan = lateral::unnest_laterals(plan).map_err(|e| query_failure(&e))?;
     let bound = correlated::bind_subqueries(plan.clone(), &state, false).map_err(|e| query_failure(&e))?;
-    let (plan, fields) = match physical(&state, bound, names).await {
+    let (plan, fields) = match physical(&state, bound, names, describes).await {
         // DataFusion's word for a subquery that it cannot make a join of.
         Err(failure) if failure.message.contains("Physical plan does not support logical expression") => {
             let bound = correlated::bind_subqueries(plan, &state, true).map_err(|e| query_failure(&e))?;
-            physical(&state, bound, names).await?
+            physical(&state, bound, names, describes).await?
         }
         planned => planned?,
     };
@@ -193,6 +193,7 @@ async fn physical(
     state: &SessionState,
     plan: LogicalPlan,
     names: &[String],
+    describes: bool,
 ) -> Outcome<(Arc<dyn ExecutionPlan>, Vec<Field>)> {
     let plan = state.optimize(&plan).map_err(|e| query_failure(&e))?;
     if !describes {

@@ -51,10 +51,11 @@ impl Scope {
             Statement::Update(update) => self.inline(update.as_mut())?,
             Statement::Delete(delete) => self.inline(delete.as_mut())?,
             Statement::Merge(merge) => self.inline(merge.as_mut())?,
-            Statement::CreateTable(create) => match &mut create.query {
-                Some(query) => self.inline(query.as_mut())?,
-                None => {}
-            },
+            Statement::CreateTable(create) => {
+                if let Some(query) = &mut create.query {
+                    self.inline(query.as_mut())?;
+                }
+            }
             // A view outlives the functions of the text that makes it.
             _ => {}
         }
@@ -92,9 +93,9 @@ impl SqlFunction {
         refuse_if(language.is_some(), "functions in other languages than SQL")?;
         refuse_if(options.is_some_and(|o| !o.is_empty()), "OPTIONS of CREATE FUNCTION")?;
         let mut body = match function_body {
-            Some(CreateFunctionBody::AsBeforeOptions { body, .. } | CreateFunctionBody::AsAfterOptions(body)) => {
-                body
-            }
+            Some(
+                CreateFunctionBody::AsBeforeOptions { body, .. } | CreateFunctionBody::AsAfterOptions(body),
+            ) => body,
             _ => return Err(Failure::unsupported_sql(shown)),
         };
         // A column of a subquery may have the name of a parameter, and then it is not the parameter.
@@ -117,7 +118,9 @@ impl SqlFunction {
     fn called(&self, call: &Function) -> Outcome<Expr> {
         let wrong = || {
             let (name, count) = (&self.name, self.parameters.len());
-            Failure::invalid_query(format!("No matching signature for function {name}: it takes {count} arguments"))
+            Failure::invalid_query(format!(
+                "No matching signature for function {name}: it takes {count} arguments"
+            ))
         };
         let given = match &call.args {
             FunctionArguments::None => Vec::new(),

@@ -150,9 +150,11 @@ async fn temporary_table(runner: &Runner, scope: &mut Scope, name: &ObjectName) 
     let (emulator, location): (Arc<Emulator>, String) =
         (Arc::clone(&runner.emulator), runner.document.location.clone());
     let (project, dataset) = (name.project.clone(), name.dataset.clone());
-    blocking(move || match emulator.catalog.insert_dataset(DatasetDocument::new(project, dataset, location)) {
-        Err(failure) if failure.code != 409 => Err(failure),
-        _ => Ok(()),
+    blocking(move || {
+        match emulator.catalog.insert_dataset(DatasetDocument::new(project, dataset, location)) {
+            Err(failure) if failure.code != 409 => Err(failure),
+            _ => Ok(()),
+        }
     })
     .await?;
     scope.temporary.insert(id, name.clone());

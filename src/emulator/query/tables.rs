@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::information_schema::is_listing;
 use super::parameters::literal;
 use super::rewrite::{Rewriter, call, lower, quoted, refuse_if};
-use super::scan::{PARTITION_DATE, PARTITION_TIME, ScanTable};
+use super::scan::{PARTITION_DATE, PARTITION_TIME, ROW_NUMBER, ROW_PART, ScanTable};
 use super::visible::{Column, Source};
 use crate::emulator::names::{DatasetId, ProjectId, TableId, TableName};
 use crate::emulator::versions::Version;
@@ -327,8 +327,10 @@ impl Rewriter<'_> {
 fn source_of(version: &Version, alias: &str) -> Source {
     let definition = &version.definition;
     let mut source = Source::new(alias, definition.fields.iter().map(Column::of_field).collect());
+    // What DML asks for; nobody writes such names.
+    source.hidden = vec![ROW_PART.to_owned(), ROW_NUMBER.to_owned()];
     if definition.is_ingestion_partitioned() {
-        source.hidden = vec![PARTITION_TIME.to_owned(), PARTITION_DATE.to_owned()];
+        source.hidden.extend([PARTITION_TIME.to_owned(), PARTITION_DATE.to_owned()]);
     }
     source
 }

@@ -91,13 +91,17 @@ pub(in crate::emulator) async fn view_document(
         }
     }
     if view.get("useLegacySql").and_then(Value::as_bool) != Some(false) {
-        return Err(Failure::not_implemented("views in legacy SQL (useLegacySql is true unless it says false)"));
+        return Err(Failure::not_implemented(
+            "views in legacy SQL (useLegacySql is true unless it says false)",
+        ));
     }
-    let sql = text(view, "query").ok_or_else(|| Failure::invalid("Required parameter is missing: view.query"))?;
+    let sql =
+        text(view, "query").ok_or_else(|| Failure::invalid("Required parameter is missing: view.query"))?;
     let location = emulator.catalog.dataset(project, dataset)?.document().location;
     let spec = QuerySpec::of_view(sql.to_owned(), project.clone());
     let mut statements = statements::parse(sql)?;
-    let (Some(Statement::Select(query)), true) = (statements.pop().map(|p| p.statement), statements.is_empty())
+    let (Some(Statement::Select(query)), true) =
+        (statements.pop().map(|p| p.statement), statements.is_empty())
     else {
         return Err(Failure::invalid("A view is one query"));
     };

@@ -65,7 +65,9 @@ pub(super) async fn run(runner: &Runner, scope: &Scope, kind: &str, alter: Alter
                 table_options(env, &list, &mut body).await?;
                 Edit::Options(body)
             }
-            Change::AddColumn { if_not_exists, column } => Edit::Add { if_not_exists, field: field(column)? },
+            Change::AddColumn { if_not_exists, column } => {
+                Edit::Add { if_not_exists, field: Box::new(field(column)?) }
+            }
             Change::DropColumn { if_exists, name } => Edit::Drop { if_exists, name },
             Change::RenameColumn { if_exists, from, to } => Edit::Rename { if_exists, from, to },
             Change::AlterColumn { if_exists, name, change } => Edit::Column { if_exists, name, change },
@@ -110,10 +112,10 @@ async fn rename(runner: &Runner, name: TableName, to: &str, statistics: Value) -
 /// A change of one table's definition.
 enum Edit {
     Options(Map<String, Value>),
-    Add { if_not_exists: bool, field: Field },
+    Add { if_not_exists: bool, field: Box<Field> },
     Drop { if_exists: bool, name: String },
     Rename { if_exists: bool, from: String, to: String },
-    Column { if_exists: bool, name: String, change: AlterColumn },
+    Column { if_exists: bool, name: String, change: Box<AlterColumn> },
 }
 
 fn field(document: Value) -> Outcome<Field> {
@@ -206,7 +208,7 @@ fn apply(after: &mut Definition, kept: &mut Vec<(usize, usize)>, edit: &Edit) ->
                     field.name
                 )));
             }
-            after.fields.push(field.clone());
+            after.fields.push(field.as_ref().clone());
             Ok(())
         }
         Edit::Drop { if_exists, name } => {

@@ -1,7 +1,5 @@
 //! What each view of INFORMATION_SCHEMA lists.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 use super::ddl::{data_type, schema_ddl, table_ddl};
@@ -12,7 +10,7 @@ use crate::emulator::names::Address;
 use crate::emulator::partitions::{Granularity, Partition};
 use crate::emulator::query::statements::options;
 use crate::emulator::tables::resource;
-use crate::emulator::versions::Version;
+use crate::emulator::versions::{PartitionSummary, Version};
 use crate::emulator::wire::Outcome;
 
 type Rows = Vec<Vec<Cell>>;
@@ -46,7 +44,11 @@ pub(super) fn list(view: &str, place: &Place) -> Outcome<Option<(Columns, Rows)>
 /// Catalog, schema and name.
 fn names(version: &Version) -> Vec<Cell> {
     let name = &version.definition.name;
-    vec![Cell::text(name.project.as_str()), Cell::text(name.dataset.as_str()), Cell::text(name.table.as_str())]
+    vec![
+        Cell::text(name.project.as_str()),
+        Cell::text(name.dataset.as_str()),
+        Cell::text(name.table.as_str()),
+    ]
 }
 
 /// The table's document, as tables.get answers it.
@@ -275,26 +277,27 @@ fn partitions(version: &Version) -> Rows {
     if version.definition.kind() == "VIEW" {
         return Vec::new();
     }
-    let mut found: BTreeMap<Partition, (u64, u64, i64)> = BTreeMap::new();
-    if version.definition.partitioning.is_none() {
-        found.insert(Partition::Whole, (0, 0, version.definition.modified_ms));
-    }
-    for part in &version.parts {
-        let (rows, bytes, written) = found.entry(part.partition).or_default();
-        *rows += part.rows;
-        *bytes += part.logical_bytes();
-        *written = (*written).max(part.written_ms);
+    let mut found = version.partitions();
+    if found.is_empty() && version.definition.partitioning.is_none() {
+        let (created_ms, modified_ms) = (version.definition.created_ms, version.definition.modified_ms);
+        found.push(PartitionSummary {
+            partition: Partition::Whole,
+            rows: 0,
+            bytes: 0,
+            created_ms,
+            modified_ms,
+        });
     }
     let number = |n: u64| Cell::Number(i64::try_from(n).ok());
-    let row = |(partition, (rows, bytes, written)): (Partition, (u64, u64, i64))| {
-        let id = (partition != Partition::Whole).then(|| partition.to_string());
+    let row = |summary: PartitionSummary| {
+        let id = (summary.partition != Partition::Whole).then(|| summary.partition.to_string());
         let mut row = names(version);
         row.extend([
             Cell::Text(id),
-            number(rows),
-            number(bytes),
-            number(bytes),
-            Cell::Time(Some(written)),
+            number(summary.rows),
+            number(summary.bytes),
+            number(summary.bytes),
+            Cell::Time(Some(summary.modified_ms)),
             Cell::text("ACTIVE"),
         ]);
         row

@@ -33,7 +33,7 @@ pub(in crate::emulator::query) enum Change {
     DropColumn { if_exists: bool, name: String },
     RenameColumn { if_exists: bool, from: String, to: String },
     RenameTo(String),
-    AlterColumn { if_exists: bool, name: String, change: AlterColumn },
+    AlterColumn { if_exists: bool, name: String, change: Box<AlterColumn> },
 }
 
 #[derive(Debug, Clone)]
@@ -42,7 +42,7 @@ pub(in crate::emulator::query) enum AlterColumn {
     DropNotNull,
     /// A field document without a name.
     SetDataType(Value),
-    SetDefault(Expr),
+    SetDefault(Box<Expr>),
     DropDefault,
 }
 
@@ -130,12 +130,12 @@ fn change(parser: &mut Parser, kind: Kind) -> Outcome<Change> {
     } else if parser.parse_keywords(&[Keyword::SET, Keyword::DATA, Keyword::TYPE]) {
         AlterColumn::SetDataType(columns::data_type(parser)?)
     } else if parser.parse_keywords(&[Keyword::SET, Keyword::DEFAULT]) {
-        AlterColumn::SetDefault(parser.parse_expr().map_err(|e| syntax(&e))?)
+        AlterColumn::SetDefault(Box::new(parser.parse_expr().map_err(|e| syntax(&e))?))
     } else {
         keyword(parser, Keyword::SET)?;
         AlterColumn::SetOptions(set_options(parser)?)
     };
-    Ok(Change::AlterColumn { if_exists, name, change })
+    Ok(Change::AlterColumn { if_exists, name, change: Box::new(change) })
 }
 
 fn set_options(parser: &mut Parser) -> Outcome<Options> {

@@ -77,7 +77,8 @@ pub(super) fn parse(parser: &mut Parser, sql: &str) -> Outcome<Statement> {
     if is_temporary_function(parser) {
         return function(parser);
     }
-    let expect = |parser: &mut Parser, keyword| parser.expect_keyword(keyword).map(drop).map_err(|e| syntax(&e));
+    let expect =
+        |parser: &mut Parser, keyword| parser.expect_keyword(keyword).map(drop).map_err(|e| syntax(&e));
     expect(parser, Keyword::CREATE)?;
     let or_replace = parser.parse_keywords(&[Keyword::OR, Keyword::REPLACE]);
     let temporary = parser.parse_one_of_keywords(&[Keyword::TEMP, Keyword::TEMPORARY]).is_some();

@@ -183,9 +183,10 @@ fn one(parser: &mut Parser, sql: &str) -> Outcome<Statement> {
         Keyword::ALTER => alter::parse(parser),
         Keyword::DROP => drop::parse(parser),
         _ => match word.value.to_ascii_uppercase().as_str() {
-            keyword @ ("DECLARE" | "SET" | "IF" | "LOOP" | "WHILE" | "REPEAT" | "FOR" | "CASE" | "BREAK" | "LEAVE" | "CONTINUE"
-            | "ITERATE" | "RETURN" | "RAISE" | "CALL" | "EXECUTE" | "COMMIT" | "ROLLBACK" | "ASSERT"
-            | "EXPORT" | "LOAD" | "GRANT" | "REVOKE" | "UNDROP" | "EXPLAIN" | "DESCRIBE" | "SHOW" | "GRAPH") => {
+            keyword @ ("DECLARE" | "SET" | "IF" | "LOOP" | "WHILE" | "REPEAT" | "FOR" | "CASE" | "BREAK"
+            | "LEAVE" | "CONTINUE" | "ITERATE" | "RETURN" | "RAISE" | "CALL" | "EXECUTE"
+            | "COMMIT" | "ROLLBACK" | "ASSERT" | "EXPORT" | "LOAD" | "GRANT" | "REVOKE"
+            | "UNDROP" | "EXPLAIN" | "DESCRIBE" | "SHOW" | "GRAPH") => {
                 Err(Failure::unsupported_sql(format!("{keyword} statements")))
             }
             _ => other(parser),
