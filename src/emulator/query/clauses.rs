@@ -183,10 +183,8 @@ impl Rewriter<'_> {
                 }
             }
         }
-        let mut anonymous = 0;
-        for item in items.iter_mut().filter(|item| item.name.is_none()) {
-            item.column.name = format!("f{anonymous}_");
-            anonymous += 1;
+        for (at, item) in items.iter_mut().filter(|item| item.name.is_none()).enumerate() {
+            item.column.name = format!("f{at}_");
         }
         Ok(items)
     }

@@ -25,6 +25,15 @@ const REMEMBERED_MAX: usize = 10_000;
 /// The plan with such subqueries as functions of the columns that they depend on.
 pub(super) fn bind_subqueries(plan: LogicalPlan, state: &SessionState, all: bool) -> Result<LogicalPlan> {
     let rewritten = plan.transform_up_with_subqueries(|node| {
+        // Wide tables are many: schemas are only put together where there is a subquery.
+        let mut has_subquery = false;
+        node.apply_expressions(|expr| {
+            has_subquery |= expr.exists(|e| Ok(subquery_of(e).is_some()))?;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        if !has_subquery {
+            return Ok(Transformed::no(node));
+        }
         let mut schema = DFSchema::empty();
         for input in node.inputs() {
             schema.merge(input.schema());

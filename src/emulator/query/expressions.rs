@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::literals;
 use super::rewrite::{Rewriter, call, integer_literal, refuse_if, string_literal};
-use super::visible::Shape;
+use super::visible::{Shape, fields};
 use crate::emulator::wire::{Failure, Outcome};
 
 impl Rewriter<'_> {
@@ -28,6 +28,10 @@ impl Rewriter<'_> {
                 self.parameters.value(&name, &mut self.positional)
             }
             Expr::Identifier(ident) => self.path(&[ident]),
+            Expr::CompoundIdentifier(parts) if parts.first().is_some_and(|p| p.value.starts_with('@')) => {
+                let (value, shape) = self.parameters.value(&parts[0].value, &mut self.positional)?;
+                Ok(fields(value, shape, &parts[1..]))
+            }
             Expr::CompoundIdentifier(parts) => self.path(&parts),
             Expr::CompoundFieldAccess { root, access_chain } => self.access(*root, access_chain),
             Expr::Nested(inner) => {

@@ -49,7 +49,7 @@ mod wildcard;
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef};
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::execution::{SessionState, TaskContext};
@@ -257,11 +257,32 @@ async fn write(prepared: Prepared, target: Arc<Target>, cancelled: Cancelled) ->
                 Failure::invalid_query(format!("the result does not fit its destination: {e}"))
             })?;
             check_required(&batch, &target.fields)?;
+            for (field, column) in target.fields.iter().zip(batch.columns()) {
+                check_elements(column, &field.name)?;
+            }
             writer.write(&batch)?;
         }
         writer.finish()
     })
     .await
+}
+
+/// An array may hold NULL while a query runs, and not in a table or a result.
+fn check_elements(column: &ArrayRef, name: &str) -> Outcome<()> {
+    match column.data_type() {
+        DataType::List(_) => {
+            let list = column.as_list::<i32>();
+            let is_bad = |row: usize| list.is_valid(row) && list.value(row).null_count() > 0;
+            if list.values().null_count() > 0 && (0..list.len()).any(is_bad) {
+                return Err(Failure::invalid_query(format!(
+                    "Array cannot have a null element; error in writing field {name}"
+                )));
+            }
+            check_elements(list.values(), name)
+        }
+        DataType::Struct(_) => column.as_struct().columns().iter().try_for_each(|c| check_elements(c, name)),
+        _ => Ok(()),
+    }
 }
 
 fn check_required(batch: &RecordBatch, fields: &[Field]) -> Outcome<()> {

@@ -132,7 +132,13 @@ impl Type {
                 };
                 Ok(call(range_function(*of), vec![bound("start")?, bound("end")?]))
             }
-            Type::Scalar(kind) => scalar(*kind, text(value, "value")),
+            Type::Scalar(kind) => match value.get("value") {
+                None | Some(Value::Null) => scalar(*kind, None),
+                Some(Value::String(text)) => scalar(*kind, Some(text)),
+                // Google's client sends a FLOAT64 as a number.
+                Some(plain @ (Value::Number(_) | Value::Bool(_))) => scalar(*kind, Some(&plain.to_string())),
+                Some(other) => Err(Failure::invalid(format!("Invalid query parameter value: {other}"))),
+            },
             Type::Array(item) => {
                 let values = value.get("arrayValues").and_then(Value::as_array);
                 let mut items: Vec<Expr> = Vec::new();

@@ -224,7 +224,8 @@ pub(super) fn field_of(expr: Expr, name: &str) -> Expr {
     call("bq_field", vec![expr, string_literal(name)])
 }
 
-fn fields(expr: Expr, shape: Shape, path: &[Ident]) -> (Expr, Shape) {
+/// A field of a field, down the path.
+pub(super) fn fields(expr: Expr, shape: Shape, path: &[Ident]) -> (Expr, Shape) {
     path.iter().fold((expr, shape), |(expr, shape), part| {
         let inner = shape.field(&part.value);
         (field_of(expr, &part.value), inner)

@@ -38,15 +38,21 @@ pub(super) use signatures::{Signature, signature_name};
 /// Computes one batch: the arguments, all of one length, and that length.
 type Compute = fn(&[ArrayRef], usize) -> Result<ArrayRef>;
 
+/// From the types given: those that the arguments are brought to, and the result's.
+type Types = fn(&[DataType]) -> Result<(Vec<DataType>, DataType)>;
+
+/// From the arguments, and the texts of those that are literals: the result's type.
+type LiteralTypes = fn(&[FieldRef], &[Option<&str>]) -> Result<Field>;
+
 /// How the type of a call is found.
 #[derive(Debug)]
 enum Typing {
     /// The first of these that fits.
     Listed(Vec<Signature>),
-    /// The types that arguments are brought to, and the result's.
-    Generic(fn(&[DataType]) -> Result<(Vec<DataType>, DataType)>),
+    /// Of arrays and structs of anything.
+    Generic(Types),
     /// The result's type depends on literal arguments: names of fields, types of casts.
-    Literal(fn(&[FieldRef], &[Option<&str>]) -> Result<Field>),
+    Literal(LiteralTypes),
 }
 
 #[derive(Debug)]
@@ -66,19 +72,11 @@ impl Function {
         Function { name, typing, compute, is_volatile: false, kind: None }
     }
 
-    fn generic(
-        name: &'static str,
-        types: fn(&[DataType]) -> Result<(Vec<DataType>, DataType)>,
-        compute: Compute,
-    ) -> Self {
+    fn generic(name: &'static str, types: Types, compute: Compute) -> Self {
         Function { name, typing: Typing::Generic(types), compute, is_volatile: false, kind: None }
     }
 
-    fn literal(
-        name: &'static str,
-        types: fn(&[FieldRef], &[Option<&str>]) -> Result<Field>,
-        compute: Compute,
-    ) -> Self {
+    fn literal(name: &'static str, types: LiteralTypes, compute: Compute) -> Self {
         Function { name, typing: Typing::Literal(types), compute, is_volatile: false, kind: None }
     }
 

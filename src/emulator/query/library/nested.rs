@@ -179,7 +179,7 @@ fn make_array(args: &[ArrayRef], n: usize) -> Result<ArrayRef> {
 
 fn element_type(given: &[DataType]) -> Result<(Vec<DataType>, DataType)> {
     match given {
-        [DataType::List(item), index] if matches!(index, DataType::Int64 | DataType::Null) => {
+        [DataType::List(item), DataType::Int64 | DataType::Null] => {
             Ok((vec![given[0].clone(), DataType::Int64], item.data_type().clone()))
         }
         [other, _] => {
