@@ -9,10 +9,10 @@ use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
 use datafusion::arrow::datatypes::{DataType, Field as ArrowField, Fields, Schema, SchemaRef};
 use serde_json::{Value, json};
 
-use super::super::encode::{TimestampFormat, value_text};
-use super::super::fields::{Field, Kind, Mode};
-use super::super::wire::Outcome;
 use super::write_failed;
+use crate::emulator::encode::{TimestampFormat, value_text};
+use crate::emulator::fields::{Field, Kind, Mode};
+use crate::emulator::wire::Outcome;
 
 /// How the rows of a table become Avro.
 pub(super) struct Encoding {

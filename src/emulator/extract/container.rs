@@ -10,8 +10,8 @@ use crc::{CRC_32_ISO_HDLC, Crc};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 
-use super::super::wire::Outcome;
 use super::write_failed;
+use crate::emulator::wire::Outcome;
 
 /// 256 KiB of rows before compression: far below the 16 MB that BigQuery reads, and what a reader holds.
 const BLOCK_BYTES: usize = 256 << 10;

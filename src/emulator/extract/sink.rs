@@ -4,13 +4,13 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::super::disk::{self, OwnedFile, unique_name};
-use super::super::remote;
-use super::super::run::blocking;
-use super::super::sources::Place;
-use super::super::storage::{Attributes, Bucket, Conditions, Draft, Objects};
-use super::super::wire::{Failure, Outcome};
 use super::place;
+use crate::emulator::disk::{self, OwnedFile, unique_name};
+use crate::emulator::remote;
+use crate::emulator::run::blocking;
+use crate::emulator::sources::Place;
+use crate::emulator::storage::{Attributes, Bucket, Conditions, Draft, Objects};
+use crate::emulator::wire::{Failure, Outcome};
 
 /// Before any row is read: the place must be there.
 pub(super) async fn check(uri: &str, own: &Arc<Objects>) -> Outcome<()> {

@@ -3,8 +3,8 @@
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Float64Type, TimestampMicrosecondType};
 
-use super::super::encode::{TimestampFormat, datetime_text, value_text};
-use super::super::fields::{Field, Kind, Mode};
+use crate::emulator::encode::{TimestampFormat, datetime_text, value_text};
+use crate::emulator::fields::{Field, Kind, Mode};
 
 pub(super) fn csv_header(fields: &[Field], delimiter: u8) -> String {
     let mut line = String::new();

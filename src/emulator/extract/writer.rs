@@ -10,12 +10,12 @@ use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use serde_json::{Map, Value};
 
-use super::super::fields::{Field, arrow_schema};
-use super::super::storage::Draft;
-use super::super::wire::{Failure, Outcome, text};
 use super::avro::Encoding;
 use super::container::{Codec, ContainerWriter};
 use super::{text as lines, write_failed};
+use crate::emulator::fields::{Field, arrow_schema};
+use crate::emulator::storage::Draft;
+use crate::emulator::wire::{Failure, Outcome, text};
 
 const ROW_GROUP_ROWS: usize = 256 * 1024;
 

@@ -243,13 +243,12 @@ def test_both_apis_see_the_same_objects(bucket, store):
 
 
 def test_object_store_creates_only_once_and_updates_what_it_read(store):
-    obstore.put(store, "once", b"1", mode="create")
+    before = obstore.put(store, "once", b"1", mode="create")
     with pytest.raises(obstore.exceptions.AlreadyExistsError):
         obstore.put(store, "once", b"2", mode="create")
-    before = obstore.head(store, "once")
-    obstore.put(store, "once", b"3", mode={"e_tag": before["e_tag"], "version": before["version"]})
+    obstore.put(store, "once", b"3", mode=before)
     with pytest.raises(obstore.exceptions.PreconditionError):
-        obstore.put(store, "once", b"4", mode={"e_tag": before["e_tag"], "version": before["version"]})
+        obstore.put(store, "once", b"4", mode=before)
     assert bytes(obstore.get(store, "once").bytes()) == b"3"
 
 

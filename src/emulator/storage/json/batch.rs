@@ -7,12 +7,12 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Response, StatusCode, Uri};
 use serde_json::{Map, Value};
 
-use super::super::media::with_header;
-use super::super::multipart::{Part, boundary, parts};
-use super::super::{Storage, objects::Objects};
 use super::{base_url, document};
 use crate::emulator::routes::path_segments;
 use crate::emulator::run::blocking;
+use crate::emulator::storage::media::with_header;
+use crate::emulator::storage::multipart::{Part, boundary, parts};
+use crate::emulator::storage::{Storage, objects::Objects};
 use crate::emulator::wire::{self, Arguments, Failure, Outcome, Reply};
 
 const CALLS_MAX: usize = 100;

@@ -10,14 +10,14 @@ use bytes::Buf;
 use futures::StreamExt;
 use serde_json::{Map, Value};
 
-use super::super::media::{crc32c_text, header_text, with_header};
-use super::super::multipart::Related;
-use super::super::objects::Objects;
-use super::super::records::{Attributes, Conditions, ObjectDocument, Record};
-use super::super::uploads::Session;
-use super::super::{Bucket, Draft, Storage, append, receive, resources};
 use super::{base_url, conditions};
 use crate::emulator::run::blocking;
+use crate::emulator::storage::media::{crc32c_text, header_text, with_header};
+use crate::emulator::storage::multipart::Related;
+use crate::emulator::storage::objects::Objects;
+use crate::emulator::storage::records::{Attributes, Conditions, ObjectDocument, Record};
+use crate::emulator::storage::uploads::Session;
+use crate::emulator::storage::{Bucket, Draft, Storage, append, receive, resources};
 use crate::emulator::wire::{self, Arguments, Failure, Outcome, Reply, text};
 
 /// The object that an upload is to become.
