@@ -9,8 +9,9 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::aggregates::{self, Aggregate};
 use super::library;
-use super::parameters::literal;
+use super::parameters::{self, literal};
 use super::rewrite::{Rewriter, call, integer_literal, refuse_if, string_literal};
+use super::syntax::RANGE_LITERAL;
 use super::visible::Shape;
 use crate::emulator::fields::Kind;
 use crate::emulator::wire::{Failure, Outcome};
@@ -62,6 +63,9 @@ impl Rewriter<'_> {
                 (duplicate_treatment == Some(DuplicateTreatment::Distinct), args, clauses)
             }
         };
+        if upper == RANGE_LITERAL {
+            return range_literal(&args).map(|range| (range, Shape::Opaque));
+        }
         let given = Call { upper, args, is_distinct, clauses, over, nulls: null_treatment };
         if aggregates::target_of(&given.upper).is_some() {
             return self.aggregate(given);
@@ -299,6 +303,25 @@ fn unit_of(name: &str, arg: Option<FunctionArg>) -> Outcome<Expr> {
         ))),
         None => Err(count_error(name)),
     }
+}
+
+/// `[a, b)`, with UNBOUNDED or NULL where it has no bound.
+fn range_literal(args: &[FunctionArg]) -> Outcome<Expr> {
+    let text = |arg: &FunctionArg| match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value))) => value.value.clone().into_string(),
+        _ => None,
+    };
+    let texts: Vec<String> = args.iter().filter_map(text).collect();
+    let [of, literal] = texts.as_slice() else { return Err(count_error("RANGE")) };
+    let invalid = || Failure::invalid_query(format!("Invalid RANGE<{of}> literal: \"{literal}\""));
+    let Some(Kind::Range(of)) = Kind::parse(&format!("RANGE<{of}>")) else { return Err(invalid()) };
+    let bounds = literal.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(')'));
+    let (start, end) = bounds.and_then(|bounds| bounds.split_once(',')).ok_or_else(invalid)?;
+    let bound = |text: &str| {
+        let text = Some(text.trim()).filter(|t| !t.eq_ignore_ascii_case("UNBOUNDED") && *t != "NULL");
+        parameters::scalar(of.kind(), text).map_err(|_| invalid())
+    };
+    Ok(call(parameters::range_function(of), vec![bound(start)?, bound(end)?]))
 }
 
 /// A literal text where a date or time is wanted is one.

@@ -38,8 +38,8 @@ impl Rewriter<'_> {
                 let (inner, shape) = self.shaped(*inner)?;
                 Ok((Expr::Nested(Box::new(inner)), shape))
             }
-            Expr::Struct { values, fields } if fields.is_empty() => self.record(values),
-            Expr::Tuple(values) => self.record(values),
+            Expr::Struct { values, fields } if fields.is_empty() => self.record(values, true),
+            Expr::Tuple(values) => self.record(values, false),
             Expr::Array(array) => self.array(array.elem),
             Expr::Function(function) => self.function(function),
             Expr::Subquery(query) => {

@@ -13,17 +13,16 @@ use crate::emulator::wire::{Failure, Outcome};
 type Shaped = (Expr, Shape);
 
 impl Rewriter<'_> {
-    /// `(1, 2)` and `STRUCT(1 AS a, b)`.
-    pub(super) fn record(&mut self, values: Vec<Expr>) -> Outcome<Shaped> {
+    /// `STRUCT(1 AS a, b)`, in which columns give their names, and `(1, 2)`, in which nothing does.
+    pub(super) fn record(&mut self, values: Vec<Expr>, is_named: bool) -> Outcome<Shaped> {
         let (mut args, mut columns) = (Vec::new(), Vec::new());
         for (at, value) in values.into_iter().enumerate() {
             let (value, name) = match value {
                 Expr::Named { expr, name } => (*expr, Some(name.value)),
-                // Within STRUCT(…) a column gives its name.
-                Expr::Identifier(ident) if !ident.value.starts_with('@') => {
+                Expr::Identifier(ident) if is_named && !ident.value.starts_with('@') => {
                     (Expr::Identifier(ident.clone()), Some(ident.value))
                 }
-                Expr::CompoundIdentifier(parts) => {
+                Expr::CompoundIdentifier(parts) if is_named => {
                     let name = parts.last().map(|p| p.value.clone());
                     (Expr::CompoundIdentifier(parts), name)
                 }

@@ -175,7 +175,7 @@ pub(super) fn range_function(of: RangeOf) -> &'static str {
     }
 }
 
-fn scalar(kind: Kind, value: Option<&str>) -> Outcome<Expr> {
+pub(super) fn scalar(kind: Kind, value: Option<&str>) -> Outcome<Expr> {
     match (value, cast_suffix(kind)) {
         (Some(value), _) => typed_value(kind, value),
         (None, Some(suffix)) => Ok(call(&format!("bq_cast_{suffix}"), vec![literal(SqlValue::Null)])),

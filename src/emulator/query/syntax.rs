@@ -11,6 +11,9 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Wor
 use super::literals;
 use crate::emulator::wire::{Failure, Outcome};
 
+/// The function that a literal of a RANGE is read as: its type, and its text.
+pub(super) const RANGE_LITERAL: &str = "RANGE.LITERAL";
+
 /// sqlparser's own limit.
 const NESTING_MAX: u32 = 50;
 
@@ -80,6 +83,24 @@ fn typed_constructors(tokens: &[TokenWithSpan], out: &mut Vec<TokenWithSpan>, de
                     keyword: Keyword::NoKeyword,
                 })));
                 at += 3;
+            }
+            // RANGE<T> '[a, b)' is a call that nobody else can write.
+            (Token::Word(word), [open, of, close, literal, ..])
+                if word.quote_style.is_none()
+                    && word.value.eq_ignore_ascii_case("RANGE")
+                    && open.token == Token::Lt
+                    && close.token == Token::Gt
+                    && is_string(&literal.token) =>
+            {
+                out.push(like(Token::Word(Word {
+                    value: RANGE_LITERAL.to_owned(),
+                    quote_style: None,
+                    keyword: Keyword::NoKeyword,
+                })));
+                let of = Token::SingleQuotedString(of.token.to_string());
+                let call = [Token::LParen, of, Token::Comma, literal.token.clone(), Token::RParen];
+                out.extend(call.map(like));
+                at += 5;
             }
             (Token::Word(word), [literal, ..])
                 if word.quote_style.is_none()

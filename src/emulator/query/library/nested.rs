@@ -45,6 +45,17 @@ pub(super) fn functions() -> Vec<Function> {
         Function::literal("range_timestamp", |_, _| Ok(range_field(RangeOf::Timestamp)), make_range),
         Function::listed("as_geography", "STRING -> STRING", |args, _| Ok(Arc::clone(&args[0])))
             .of_kind(Kind::Geography),
+        Function::listed("ST_GEOGPOINT", "FLOAT64, FLOAT64 -> STRING", |args, n| {
+            super::rows::texts(args, n, |row| {
+                let (Some(longitude), Some(latitude)) = (row.float(0), row.float(1)) else { return Ok(None) };
+                if !(-90.0..=90.0).contains(&latitude) || !longitude.is_finite() {
+                    return exec_err!("Latitude must be between -90 and 90 degrees, longitude finite");
+                }
+                let text = super::super::values::float_text;
+                Ok(Some(format!("POINT({} {})", text(longitude), text(latitude))))
+            })
+        })
+        .of_kind(Kind::Geography),
         Function::listed("as_interval", "STRING -> STRING", |args, _| Ok(Arc::clone(&args[0])))
             .of_kind(Kind::Interval),
     ]
