@@ -81,13 +81,13 @@ impl Format {
 /// Text files, compressed or not.
 pub(super) enum Sink {
     Plain(Draft),
-    Gzip(GzEncoder<Draft>),
+    Gzip(Box<GzEncoder<Draft>>),
 }
 
 impl Sink {
     fn new(draft: Draft, gzip: bool) -> Self {
         match gzip {
-            true => Sink::Gzip(GzEncoder::new(draft, flate2::Compression::default())),
+            true => Sink::Gzip(Box::new(GzEncoder::new(draft, flate2::Compression::default()))),
             false => Sink::Plain(draft),
         }
     }

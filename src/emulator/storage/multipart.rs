@@ -75,8 +75,8 @@ impl Related {
         let mut held = BytesMut::from(&b"\r\n"[..]);
         let mut rest = body.into_data_stream();
         loop {
-            if let Some((metadata, media_type, start)) = head(&held, &delimiter)? {
-                held.advance(start);
+            if let Some(Head { metadata, media_type, bytes }) = head(&held, &delimiter)? {
+                held.advance(bytes);
                 return Ok(Related { metadata, media_type, delimiter, held, rest, is_over: false });
             }
             if held.len() > HEAD_BYTES_MAX {
@@ -106,8 +106,15 @@ impl Related {
     }
 }
 
-/// Metadata, media type, and where the media starts; `None` until all of that has come.
-fn head(held: &[u8], delimiter: &[u8]) -> Outcome<Option<(Vec<u8>, Option<String>, usize)>> {
+/// What stands before the media.
+struct Head {
+    metadata: Vec<u8>,
+    media_type: Option<String>,
+    bytes: usize,
+}
+
+/// `None` until all of it has come.
+fn head(held: &[u8], delimiter: &[u8]) -> Outcome<Option<Head>> {
     let mut finder = memmem::find_iter(held, delimiter);
     let (Some(first), Some(second)) = (finder.next(), finder.next()) else { return Ok(None) };
     let line_end = |at: usize| memchr::memchr(b'\n', held.get(at..)?).map(|n| at + n + 1);
@@ -117,7 +124,8 @@ fn head(held: &[u8], delimiter: &[u8]) -> Outcome<Option<(Vec<u8>, Option<String
     let Some(media) = held.get(second_line..).and_then(end_of_headers) else { return Ok(None) };
     let headers = Part::parse(&held[second_line..second_line + media])?;
     let media_type = headers.header("content-type").map(str::to_owned);
-    Ok(Some((Part::parse(metadata)?.content.to_vec(), media_type, second_line + media)))
+    let metadata = Part::parse(metadata)?.content.to_vec();
+    Ok(Some(Head { metadata, media_type, bytes: second_line + media }))
 }
 
 async fn next_chunk(body: &mut BodyDataStream) -> Outcome<Option<Bytes>> {
