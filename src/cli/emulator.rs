@@ -12,10 +12,13 @@ use crate::serve::Server;
 /// Serve BigQuery's REST API from a local folder
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Covered: datasets, tables, load jobs (Parquet from file:// and gs://), query jobs, jobs.query,
-tabledata.list, ingestion-time day partitions, `$YYYYMMDD` decorators, required partition filters.
+Covered: datasets; tables, views, snapshots, their partitions, policies and past (`table@ms`); load
+jobs (Parquet, Avro, JSON, CSV from gs://, file:// and uploads), insertAll, copy and extract jobs;
+GoogleSQL: SELECT, INSERT, UPDATE, DELETE, MERGE, CREATE, ALTER, DROP, scripts without variables,
+INFORMATION_SCHEMA, required partition filters. The README has a table of it.
 Cloud Storage is served beside it: a bucket is a folder, an object a file in it, and gs:// in a job
 means these buckets (or, where the server is started with STORAGE_EMULATOR_HOST, those there).
+Policies are kept, not enforced: whoever reaches the port may do everything.
 Anything else is refused with an error, never run with another meaning.
 
 Faults, each for the next N calls or jobs, then over. `@TEXT` behind one keeps it to calls whose

@@ -1,10 +1,11 @@
-//! The embedded BigQuery-compatible server: the part of REST v2 that a batch pipeline uses, on local files.
+//! The embedded BigQuery-compatible server: REST v2, GoogleSQL and Cloud Storage over local files.
 //!
-//! Covered: projects, datasets, tables (also `table$YYYYMMDD`), tabledata.list, insertAll, load jobs from
-//! Parquet, newline-delimited JSON and CSV (by URI and as uploads), query
-//! jobs and jobs.query in a subset of GoogleSQL that means here what it means in BigQuery. Everything else is
-//! refused in BigQuery's own error shape: 501 `notImplemented` for methods and options, 400 `invalidQuery` for
-//! SQL. Nothing is accepted and then ignored when that would change a result.
+//! Covered: projects, datasets and tables with their past (`table@ms`, undelete) and their policies; uploads, and
+//! load jobs from Parquet, Avro, JSON and CSV; insertAll; tabledata.list; copy, snapshot, clone and extract jobs;
+//! query jobs and jobs.query in a subset of GoogleSQL that means here what it means in BigQuery: SELECT, DML,
+//! MERGE, DDL, scripts without variables, INFORMATION_SCHEMA. Everything else is refused in BigQuery's own error
+//! shape: 501 `notImplemented` for methods and options, 400 `invalidQuery` for SQL. Nothing is accepted and then
+//! ignored when that would change a result. The README has the table of what is covered and what is not.
 //!
 //! What goes wrong on a bad day it does on purpose, when `--fault` says so at the start (see `faults`).
 //!

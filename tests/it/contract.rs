@@ -15,13 +15,23 @@ macro_rules! contract {
 }
 
 contract! {
-    information_schema
-    jobs
-    service
+    copy
+    duckdb
     extract
+    history
+    iam
+    information_schema
+    insert_all
+    jobs
+    load_text
+    queries
     round_trip
+    service
     statements
     storage
+    tables
+    uploads
+    values
 }
 
 #[test]

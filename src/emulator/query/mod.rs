@@ -69,7 +69,7 @@ pub(super) use self::spec::QuerySpec;
 pub(super) use self::views::view_document;
 use super::Emulator;
 use super::destination::Target;
-use super::fields::{self, Field, Mode, arrow_schema};
+use super::fields::{self, Field, Mode, arrow_schema, check_limits};
 use super::files::{RowsWriter, conform};
 use super::versions::Part;
 use super::wire::{Failure, Outcome};
@@ -256,7 +256,7 @@ async fn write(prepared: Prepared, target: Arc<Target>, cancelled: Cancelled) ->
             let batch = conform(&batch, &wanted).map_err(|e| {
                 Failure::invalid_query(format!("the result does not fit its destination: {e}"))
             })?;
-            check_required(&batch, &target.fields)?;
+            check_values(&batch, &target.fields)?;
             for (field, column) in target.fields.iter().zip(batch.columns()) {
                 check_elements(column, &field.name)?;
             }
@@ -285,13 +285,14 @@ fn check_elements(column: &ArrayRef, name: &str) -> Outcome<()> {
     }
 }
 
-fn check_required(batch: &RecordBatch, fields: &[Field]) -> Outcome<()> {
+/// What Arrow's types do not say of a column: REQUIRED, and the limits of STRING(n) and its like.
+fn check_values(batch: &RecordBatch, fields: &[Field]) -> Outcome<()> {
     for (field, column) in fields.iter().zip(batch.columns()) {
         if field.mode == Mode::Required && column.logical_null_count() > 0 {
             return Err(Failure::invalid(format!("Required field {} cannot be null", field.name)));
         }
     }
-    Ok(())
+    check_limits(batch, fields)
 }
 
 /// A session of DataFusion with our functions and none of its own conveniences.

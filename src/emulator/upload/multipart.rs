@@ -28,7 +28,7 @@ pub(super) async fn receive(headers: &HeaderMap, body: Body, path: &Path) -> Out
         buffer: b"\r\n".to_vec(),
         empty_line: b"\r\n\r\n",
     };
-    parts.to_delimiter(0, None).await?;
+    parts.read_up_to_delimiter(0, None).await?;
     // google-api-python-client, and so `bq`, ends its lines without a carriage return.
     while parts.buffer.is_empty() {
         parts.more().await?;
@@ -38,7 +38,7 @@ pub(super) async fn receive(headers: &HeaderMap, body: Body, path: &Path) -> Out
         parts.empty_line = b"\n\n";
     }
     parts.part_headers().await?;
-    let document = parts.to_delimiter(DOCUMENT_BYTES_MAX, None).await?;
+    let document = parts.read_up_to_delimiter(DOCUMENT_BYTES_MAX, None).await?;
     let job = match serde_json::from_slice(&document) {
         Ok(Value::Object(job)) => job,
         Ok(_) => return Err(Failure::invalid("Parse Error: the first part is no JSON object")),
@@ -46,7 +46,7 @@ pub(super) async fn receive(headers: &HeaderMap, body: Body, path: &Path) -> Out
     };
     parts.part_headers().await?;
     let mut file = tokio::fs::File::create(path).await?;
-    parts.to_delimiter(0, Some(&mut file)).await?;
+    parts.read_up_to_delimiter(0, Some(&mut file)).await?;
     file.flush().await?;
     Ok(job)
 }
@@ -88,7 +88,11 @@ impl Parts {
     }
 
     /// What stands before the next delimiter: in the answer, or in `file`.
-    async fn to_delimiter(&mut self, max: usize, mut file: Option<&mut tokio::fs::File>) -> Outcome<Vec<u8>> {
+    async fn read_up_to_delimiter(
+        &mut self,
+        max: usize,
+        mut file: Option<&mut tokio::fs::File>,
+    ) -> Outcome<Vec<u8>> {
         let finder = memmem::Finder::new(&self.delimiter).into_owned();
         let mut content = Vec::new();
         let mut size = 0;

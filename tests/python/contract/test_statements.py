@@ -358,3 +358,17 @@ def test_functions_of_a_query_are_its_own(rows):
     assert rows(sql) == [(1.5, "2.5")]
     with pytest.raises(BadRequest):
         rows("SELECT half(3)")
+
+
+def test_a_statement_cannot_write_past_the_limits_of_a_column(client, table_name):
+    client.query(f"CREATE TABLE `{table_name}` (s STRING(3), n NUMERIC(4, 2))").result()
+    client.query(f"INSERT INTO `{table_name}` VALUES ('abc', NUMERIC '12.34')").result()
+    for statement in [
+        f"INSERT INTO `{table_name}` VALUES ('abcd', NULL)",
+        f"UPDATE `{table_name}` SET s = 'abcd' WHERE TRUE",
+        f"INSERT INTO `{table_name}` VALUES (NULL, NUMERIC '123.4')",
+    ]:
+        with pytest.raises(BadRequest):
+            client.query(statement).result()
+    [row] = client.list_rows(table_name)
+    assert (row.s, str(row.n)) == ("abc", "12.34")
