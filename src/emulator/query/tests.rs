@@ -3,10 +3,10 @@
 use datafusion::physical_plan::collect;
 use serde_json::{Map, Value, json};
 
-use super::super::encode::{Rows, TimestampFormat};
-use super::super::names::ProjectId;
 use super::*;
 use crate::emulator::Faults;
+use crate::emulator::encode::{Rows, TimestampFormat};
+use crate::emulator::names::ProjectId;
 use crate::engine::{self, Engine};
 
 async fn answer(emulator: &Emulator, sql: &str, parameters: &Value) -> Outcome<String> {

@@ -6,14 +6,14 @@ use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{Result, exec_err};
 
-use super::super::values;
 use super::Function;
 use super::rows::{Row, dates, datetimes, given, ints, texts, times, timestamps};
 use crate::emulator::encode::date_of;
+use crate::emulator::query::values;
 
 pub(super) const DAY_US: i64 = 86_400_000_000;
 /// What LAST_DAY(date) means.
-pub(in super::super) const LAST_DAY_DEFAULT: &str = "MONTH";
+pub(in crate::emulator::query) const LAST_DAY_DEFAULT: &str = "MONTH";
 
 const SHIFTED: &str = "DATE, INT64, STRING -> DATE | DATETIME, INT64, STRING -> DATETIME | \
                        TIMESTAMP, INT64, STRING -> TIMESTAMP";
@@ -336,7 +336,7 @@ fn shift_date(date: NaiveDate, n: i64, unit: &str) -> Option<NaiveDate> {
     }
 }
 
-pub(in super::super) fn shift_day(date: i32, n: i64, unit: &str) -> Result<i32> {
+pub(in crate::emulator::query) fn shift_day(date: i32, n: i64, unit: &str) -> Result<i32> {
     if !matches!(unit, "DAY" | "WEEK" | "MONTH" | "QUARTER" | "YEAR") {
         return exec_err!("Date arithmetic does not support the {unit} date part here");
     }

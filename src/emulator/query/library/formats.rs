@@ -7,10 +7,10 @@ use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::array::timezone::Tz;
 use datafusion::common::{Result, exec_err};
 
-use super::super::values;
 use super::Function;
 use super::calendar::{DAY_US, in_range, naive, to_local, to_utc, week_of_year, zone};
 use super::rows::{dates, datetimes, given, texts, times, timestamps};
+use crate::emulator::query::values;
 
 pub(super) fn functions() -> Vec<Function> {
     let f = Function::listed;

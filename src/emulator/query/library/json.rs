@@ -5,12 +5,12 @@ use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Time
 use datafusion::common::{Result, exec_err};
 use serde_json::Value;
 
-use super::super::values;
 use super::Function;
 use super::printf::plain_text;
 use super::rows::{bools, floats, given, ints, text_lists, texts};
 use crate::emulator::encode::datetime_text;
 use crate::emulator::fields::Kind;
+use crate::emulator::query::values;
 
 const PATH: &str = "STRING -> STRING | STRING, STRING -> STRING";
 const PATH_TO_ARRAY: &str = "STRING -> ARRAY<STRING> | STRING, STRING -> ARRAY<STRING>";

@@ -9,11 +9,11 @@ use datafusion::arrow::compute::{concat, take};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion::common::{Result, exec_err, plan_err};
 
-use super::super::{casts, types};
 use super::Function;
 use super::rows::{Row, ints};
 use super::signatures::{list_of, signature_name, supertype};
 use crate::emulator::fields::{Kind, RangeOf};
+use crate::emulator::query::{casts, types};
 
 pub(super) fn functions() -> Vec<Function> {
     vec![
@@ -62,7 +62,7 @@ pub(super) fn functions() -> Vec<Function> {
 }
 
 /// Fields without a name are `_field_1` and so on, by their place.
-pub(in super::super) fn is_anonymous(name: &str) -> bool {
+pub(in crate::emulator::query) fn is_anonymous(name: &str) -> bool {
     name.strip_prefix("_field_").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
@@ -251,7 +251,11 @@ fn offsets(args: &[ArrayRef], n: usize) -> Result<ArrayRef> {
 }
 
 /// CAST between arrays and structs: element by element, field by field.
-pub(in super::super) fn cast_nested(from: &ArrayRef, to: &DataType, safe: bool) -> Result<ArrayRef> {
+pub(in crate::emulator::query) fn cast_nested(
+    from: &ArrayRef,
+    to: &DataType,
+    safe: bool,
+) -> Result<ArrayRef> {
     if from.data_type() == to {
         return Ok(Arc::clone(from));
     }
@@ -315,7 +319,7 @@ fn make_range(args: &[ArrayRef], _: usize) -> Result<ArrayRef> {
 }
 
 /// Whether a cast is one of GoogleSQL's; names of fields do not matter.
-pub(in super::super) fn check_cast(from: &DataType, to: &DataType) -> Result<()> {
+pub(in crate::emulator::query) fn check_cast(from: &DataType, to: &DataType) -> Result<()> {
     match (from, to) {
         (DataType::Null, _) => Ok(()),
         (DataType::List(a), DataType::List(b)) => check_cast(a.data_type(), b.data_type()),

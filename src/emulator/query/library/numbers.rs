@@ -149,7 +149,7 @@ fn not_zero<T: Default + PartialEq>(divisor: T) -> Result<T> {
     if divisor == T::default() { exec_err!("division by zero") } else { Ok(divisor) }
 }
 
-pub(in super::super) fn in_numeric(value: Option<i128>) -> Result<i128> {
+pub(in crate::emulator::query) fn in_numeric(value: Option<i128>) -> Result<i128> {
     match value.filter(|v| v.abs() <= NUMERIC_MAX) {
         Some(value) => Ok(value),
         None => exec_err!("numeric overflow"),
@@ -157,7 +157,7 @@ pub(in super::super) fn in_numeric(value: Option<i128>) -> Result<i128> {
 }
 
 /// a / b to nine places, half away from zero.
-pub(in super::super) fn divide_numeric(a: i128, b: i128) -> Result<i128> {
+pub(in crate::emulator::query) fn divide_numeric(a: i128, b: i128) -> Result<i128> {
     // A billionfold of a has up to 47 digits.
     let (scaled, divisor) = (i256::from_i128(a).wrapping_mul(i256::from_i128(ONE)), i256::from_i128(b));
     let (Some(quotient), Some(rest)) = (scaled.checked_div(divisor), scaled.checked_rem(divisor)) else {
@@ -221,7 +221,7 @@ fn safely(
 }
 
 /// a * b to nine places, half away from zero.
-pub(in super::super) fn multiply_numeric(a: i128, b: i128) -> Result<i128> {
+pub(in crate::emulator::query) fn multiply_numeric(a: i128, b: i128) -> Result<i128> {
     // (aw + af) * b, with aw whole: the parts fit where the product does.
     let (whole, fraction) = (a / ONE, a % ONE);
     let (b_whole, b_fraction) = (b / ONE, b % ONE);

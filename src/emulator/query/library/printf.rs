@@ -4,9 +4,9 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::common::{Result, exec_err};
 
-use super::super::{casts, values};
 use super::Function;
 use crate::emulator::fields::Kind;
+use crate::emulator::query::{casts, values};
 
 pub(super) fn functions() -> Vec<Function> {
     vec![Function::generic(

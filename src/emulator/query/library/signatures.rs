@@ -5,11 +5,11 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::{Result, plan_err};
 
-use super::super::casts::result_type;
 use crate::emulator::fields::Kind;
+use crate::emulator::query::casts::result_type;
 
 #[derive(Debug, Clone)]
-pub(in super::super) struct Signature {
+pub(in crate::emulator::query) struct Signature {
     pub arguments: Vec<DataType>,
     /// The last argument may be repeated.
     is_variadic: bool,
@@ -48,12 +48,12 @@ impl Signature {
         }
     }
 
-    pub(in super::super) fn takes(&self, count: usize) -> bool {
+    pub(in crate::emulator::query) fn takes(&self, count: usize) -> bool {
         count == self.arguments.len() || (self.is_variadic && count >= self.arguments.len())
     }
 
     /// The kind wanted at a place; `None` for arrays.
-    pub(in super::super) fn kind(&self, index: usize) -> Option<Kind> {
+    pub(in crate::emulator::query) fn kind(&self, index: usize) -> Option<Kind> {
         self.argument(index).and_then(Kind::of)
     }
 }
@@ -116,7 +116,9 @@ fn coerces(given: &DataType, wanted: &DataType) -> bool {
 }
 
 /// The type that all of these are brought to: in arrays, COALESCE, IF and set operations.
-pub(in super::super) fn supertype<'a>(types: impl IntoIterator<Item = &'a DataType>) -> Option<DataType> {
+pub(in crate::emulator::query) fn supertype<'a>(
+    types: impl IntoIterator<Item = &'a DataType>,
+) -> Option<DataType> {
     let mut common = DataType::Null;
     for given in types {
         if same(&common, given) {
@@ -152,7 +154,7 @@ fn struct_supertype(
 }
 
 /// A type in GoogleSQL's words.
-pub(in super::super) fn signature_name(data_type: &DataType) -> String {
+pub(in crate::emulator::query) fn signature_name(data_type: &DataType) -> String {
     match data_type {
         DataType::List(item) => format!("ARRAY<{}>", signature_name(item.data_type())),
         DataType::Struct(fields) => {
