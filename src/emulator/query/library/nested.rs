@@ -51,7 +51,7 @@ pub(super) fn functions() -> Vec<Function> {
                 if !(-90.0..=90.0).contains(&latitude) || !longitude.is_finite() {
                     return exec_err!("Latitude must be between -90 and 90 degrees, longitude finite");
                 }
-                let text = super::super::values::float_text;
+                let text = crate::emulator::query::values::float_text;
                 Ok(Some(format!("POINT({} {})", text(longitude), text(latitude))))
             })
         })
