@@ -57,7 +57,8 @@ def main():
     report = work / "report.xml"
     report.unlink(missing_ok=True)
     pytest = [python, "-m", "pytest", "tests/system", "-p", "anonymous", "-p", "no:cacheprovider"]
-    pytest += ["-q", "--timeout", "60", "--tb", "line", "-W", "ignore", f"--junit-xml={report}", *more]
+    # Most of the time goes into waiting for services that are not here.
+    pytest += ["-n", "6", "-q", "--timeout", "45", "--tb", "line", "-W", "ignore", f"--junit-xml={report}", *more]
     services = {
         "BIGQUERY_EMULATOR_HOST": url,
         "STORAGE_EMULATOR_HOST": url,
