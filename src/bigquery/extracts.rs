@@ -3,11 +3,11 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::BigQuery;
 use super::address::Address;
 use super::jobs::{Ended, JobFailure};
 use super::tables::segments;
 use super::wire::Ask;
+use super::{BigQuery, GOOGLE};
 use crate::error::Result;
 use crate::location::emulator_url;
 
@@ -81,7 +81,14 @@ impl BigQuery {
 
     /// Looks at a bucket with the credentials at hand, which are those for BigQuery.
     pub async fn bucket(&self, name: &str) -> Result<Bucket> {
-        let host = emulator_url("STORAGE_EMULATOR_HOST").unwrap_or_else(|| STORAGE.to_owned());
+        let host = match emulator_url("STORAGE_EMULATOR_HOST") {
+            Some(host) => host,
+            // An emulator's buckets are not at Google's.
+            None if !self.base.starts_with(GOOGLE) => {
+                return Ok(Bucket::Unknown("STORAGE_EMULATOR_HOST is not set".into()));
+            }
+            None => STORAGE.to_owned(),
+        };
         let storage = BigQuery { base: format!("{host}/storage/v1"), ..self.clone() };
         let path = segments(&["b", name]);
         match storage.ask("bucket", &Ask::get(&path)).await? {

@@ -4,6 +4,7 @@ use std::io::Read;
 
 use serde_json::{Value, json};
 
+use crate::context::Ended;
 use crate::table::Session;
 
 /// A request to the Cloud Storage beside the embedded BigQuery.
@@ -82,4 +83,16 @@ fn what_cannot_be_exported_is_said_before_a_job_is_sent() {
     insta::assert_snapshot!(session.shown());
     let jobs = crate::embedded::jobs(&session.emulator.url, "api2bq_export");
     assert!(jobs.is_empty(), "{jobs:?}");
+}
+
+#[test]
+fn the_bucket_of_an_emulator_is_not_looked_for_at_googles() {
+    let session = with_bucket();
+    let mut command =
+        session.context.command(&["table", "export", "LANL.flows_staging", "gs://flows-out/all.avro"]);
+    let ended: Ended =
+        command.env("BIGQUERY_EMULATOR_HOST", &session.emulator.url).output().expect("it runs").into();
+    let ended = ended.success();
+    assert!(ended.stderr.contains("is not known: STORAGE_EMULATOR_HOST is not set"), "{}", ended.stderr);
+    assert_eq!(&object(&session, "all.avro")[..4], b"Obj\x01");
 }
