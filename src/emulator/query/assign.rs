@@ -34,6 +34,9 @@ pub(super) fn assigned(expr: Expr, field: &Field) -> Outcome<Expr> {
         }
         other => other,
     };
+    if field.mode == Mode::Repeated && matches!(&expr, Expr::Array(array) if array.elem.is_empty()) {
+        return typed_empty(field);
+    }
     let Some(target) = literal_target(field.kind).filter(|_| field.mode != Mode::Repeated) else {
         return Ok(expr);
     };
@@ -70,6 +73,13 @@ fn literal_target(kind: Kind) -> Option<DataType> {
         Kind::Timestamp => DataType::Timestamp(None, datafusion::sql::sqlparser::ast::TimezoneInfo::None),
         _ => return None,
     })
+}
+
+/// `[]` alone is an ARRAY<INT64>; what it is assigned to says what it is an array of.
+fn typed_empty(field: &Field) -> Outcome<Expr> {
+    let text = format!("CAST([] AS {})", type_name(field));
+    let parsed = Parser::new(&BigQueryDialect {}).try_with_sql(&text).and_then(|mut p| p.parse_expr());
+    parsed.map_err(|e| Failure::invalid_query(format!("an empty array for {}: {e}", field.name)))
 }
 
 /// A column's DEFAULT, or NULL.

@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::dialect::BigQueryDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
 use super::rewrite::{Rewriter, call, string_literal};
+use super::select::null;
 use super::visible::{Column, Shape};
 use crate::emulator::fields::Kind;
 use crate::emulator::wire::{Failure, Outcome};
@@ -20,6 +21,7 @@ impl Rewriter<'_> {
             CastKind::TryCast => return Err(Failure::unsupported_sql("TRY_CAST")),
             CastKind::DoubleColon => return Err(Failure::unsupported_sql("the operator ::")),
         };
+        let is_empty = matches!(&expr, Expr::Array(array) if array.elem.is_empty());
         let expr = self.expr(expr)?;
         if let Some(suffix) = self::kind(target).and_then(cast_suffix) {
             return Ok((call(&format!("bq_{safe}cast_{suffix}"), vec![expr]), Shape::Opaque));
@@ -28,7 +30,12 @@ impl Rewriter<'_> {
             return Err(Failure::unsupported_sql(format!("CAST to {target}")));
         };
         let name = format!("bq_{safe}cast_nested");
-        Ok((call(&name, vec![expr, string_literal(&target.to_string())]), shape))
+        let cast = |expr| call(&name, vec![expr, string_literal(&target.to_string())]);
+        if is_empty && matches!(shape, Shape::Array(_)) {
+            // `[]` is an array of whatever it is cast to, of which its own type, ARRAY<INT64>, says nothing.
+            return Ok((call("bq_or_empty", vec![cast(null())]), shape));
+        }
+        Ok((cast(expr), shape))
     }
 }
 

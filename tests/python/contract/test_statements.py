@@ -372,3 +372,13 @@ def test_a_statement_cannot_write_past_the_limits_of_a_column(client, table_name
             client.query(statement).result()
     [row] = client.list_rows(table_name)
     assert (row.s, str(row.n)) == ("abc", "12.34")
+
+
+def test_an_empty_array_takes_the_type_of_its_column(client, table_name):
+    columns = "id INT64, tags ARRAY<STRING>, parts ARRAY<STRUCT<n INT64, s STRING>>"
+    client.query(f"CREATE TABLE `{table_name}` ({columns})").result()
+    rows = "(1, ['x', 'y'], [STRUCT(1 AS n, 'a' AS s)]), (2, [], [])"
+    client.query(f"INSERT INTO `{table_name}` VALUES {rows}").result()
+    client.query(f"UPDATE `{table_name}` SET tags = [] WHERE id = 1").result()
+    found = {row.id: (row.tags, row.parts) for row in client.list_rows(table_name)}
+    assert found == {1: ([], [{"n": 1, "s": "a"}]), 2: ([], [])}
