@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as STANDARD;
+use bytes::Bytes;
 use chrono::{DateTime, Datelike, NaiveDate, Timelike};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray};
 use datafusion::arrow::datatypes::{
@@ -50,19 +51,25 @@ impl TimestampFormat {
 }
 
 /// The text of a JSON array of rows, which is cut at a size that BigQuery would cut it at.
+///
+/// It is kept in pieces of one size: a text that grows to 10 MB is copied again and again, and leaves holes
+/// in the allocator that the next page does not fit into.
 #[derive(Debug)]
 pub(super) struct Rows {
+    pieces: Vec<Bytes>,
     text: String,
+    bytes: usize,
     pub count: u64,
 }
 
 /// 10 MB of JSON, and 100,000 rows, are a page.
 const PAGE_BYTES_MAX: usize = 10_000_000;
+const PIECE_BYTES: usize = 64 << 10;
 pub(super) const PAGE_ROWS_MAX: u64 = 100_000;
 
 impl Rows {
     pub(super) fn new() -> Self {
-        Rows { text: "[".into(), count: 0 }
+        Rows { pieces: Vec::new(), text: "[".into(), bytes: 0, count: 0 }
     }
 
     /// Adds rows until the page is full; `false` then.
@@ -70,10 +77,13 @@ impl Rows {
         let schema = batch.schema();
         for row in 0..batch.num_rows() {
             if self.count > 0 {
-                if self.text.len() >= PAGE_BYTES_MAX {
+                if self.bytes + self.text.len() >= PAGE_BYTES_MAX {
                     return false;
                 }
                 self.text.push(',');
+                if self.text.len() >= PIECE_BYTES {
+                    self.cut();
+                }
             }
             self.text.push_str("{\"f\":");
             push_cells(&mut self.text, schema.fields(), batch.columns(), row, format);
@@ -83,9 +93,18 @@ impl Rows {
         true
     }
 
-    pub(super) fn finish(mut self) -> String {
+    /// The array, in pieces.
+    pub(super) fn finish(mut self) -> Vec<Bytes> {
         self.text.push(']');
-        self.text
+        self.cut();
+        self.pieces
+    }
+
+    fn cut(&mut self) {
+        self.bytes += self.text.len();
+        // A row may be larger than a piece.
+        self.pieces.push(Bytes::copy_from_slice(self.text.as_bytes()));
+        self.text.clear();
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use datafusion::arrow::datatypes::Schema;
 use serde_json::{Value, json};
 
@@ -17,7 +18,8 @@ use super::wire::{Arguments, Failure, Outcome, Reply};
 /// One page of a table or partition.
 #[derive(Debug)]
 pub(super) struct Page {
-    pub rows: String,
+    /// The text of an array, in pieces.
+    pub rows: Vec<Bytes>,
     pub total_rows: u64,
     pub next: Option<String>,
 }

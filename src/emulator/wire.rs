@@ -1,9 +1,12 @@
 //! What goes over the wire: replies, errors, query arguments and request bodies.
 
+use std::convert::Infallible;
+use std::iter;
+
 use axum::body::{Body, Bytes};
 use axum::http::{Extensions, HeaderMap, StatusCode, Version, header};
 use axum::response::Response;
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use serde_json::{Map, Value, json};
 use tokio::io::AsyncReadExt;
 
@@ -19,8 +22,8 @@ const COMPRESSED_BYTES_MIN: usize = 1024;
 #[derive(Debug)]
 pub(super) enum Reply {
     Json(Value),
-    /// A document and the text of its `rows` array, which is never held as a tree.
-    Rows(Value, String),
+    /// A document and the text of its `rows` array in pieces, which is never held as a tree.
+    Rows(Value, Vec<Bytes>),
     NoContent,
     /// No answer: the connection is closed.
     HangUp,
@@ -28,7 +31,7 @@ pub(super) enum Reply {
 
 pub(super) fn response(outcome: Outcome<Reply>) -> Response {
     match outcome {
-        Ok(Reply::Json(value)) => respond(200, value.to_string()),
+        Ok(Reply::Json(value)) => whole(200, value.to_string()),
         Ok(Reply::Rows(envelope, rows)) => {
             let mut text = envelope.to_string();
             let closing = text.pop();
@@ -37,11 +40,16 @@ pub(super) fn response(outcome: Outcome<Reply>) -> Response {
                 text.push(',');
             }
             text.push_str("\"rows\":");
-            text.push_str(&rows);
-            text.push('}');
-            respond(200, text)
+            let bytes = text.len() + rows.iter().map(Bytes::len).sum::<usize>() + 1;
+            let ends = (Bytes::from(text), Bytes::from_static(b"}"));
+            let pieces = iter::once(ends.0).chain(rows).chain(iter::once(ends.1));
+            // Each piece is freed when it is sent.
+            let body = Body::from_stream(stream::iter(pieces.map(Ok::<_, Infallible>)));
+            let mut response = respond(200, bytes, body);
+            response.headers_mut().insert(header::CONTENT_LENGTH, bytes.into());
+            response
         }
-        Ok(Reply::NoContent) => respond(204, String::new()),
+        Ok(Reply::NoContent) => whole(204, String::new()),
         Ok(Reply::HangUp) => hang_up(),
         Err(failure) => refused(&failure),
     }
@@ -54,7 +62,7 @@ pub(super) fn hang_up() -> Response {
 }
 
 fn refused(failure: &Failure) -> Response {
-    respond(failure.code, error_document(failure).to_string())
+    whole(failure.code, error_document(failure).to_string())
 }
 
 pub(super) fn error_document(failure: &Failure) -> Value {
@@ -85,10 +93,14 @@ pub(super) fn is_compressible(_: StatusCode, _: Version, _: &HeaderMap, extensio
     extensions.get::<Compressible>().is_some()
 }
 
-fn respond(code: u16, body: String) -> Response {
+fn whole(code: u16, body: String) -> Response {
+    respond(code, body.len(), Body::from(body))
+}
+
+fn respond(code: u16, bytes: usize, body: Body) -> Response {
     // Below this compressing costs more than it saves.
-    let is_compressible = body.len() >= COMPRESSED_BYTES_MIN;
-    let mut response = Response::new(Body::from(body));
+    let is_compressible = bytes >= COMPRESSED_BYTES_MIN;
+    let mut response = Response::new(body);
     if is_compressible {
         response.extensions_mut().insert(Compressible);
     }

@@ -25,7 +25,7 @@ fn round_trip(column: Value, value: Value, form: Form) -> Result<Value, String> 
     let batch = builder.take().unwrap();
     let mut rows = Rows::new();
     rows.push(&batch, TimestampFormat::Int64);
-    let listed: Value = serde_json::from_str(&rows.finish()).unwrap();
+    let listed: Value = serde_json::from_slice(&rows.finish().concat()).unwrap();
     Ok(listed[0]["f"][0]["v"].clone())
 }
 
@@ -167,7 +167,7 @@ fn rows_nest_repeat_and_are_refused_where_they_are_wrong() {
     assert!(batch.column(2).is_null(1));
     let mut rows = Rows::new();
     rows.push(&batch, TimestampFormat::Float);
-    let listed: Value = serde_json::from_str(&rows.finish()).unwrap();
+    let listed: Value = serde_json::from_slice(&rows.finish().concat()).unwrap();
     let record = json!({"f": [{"v": "2"}, {"v": [
         {"v": {"f": [{"v": "2024-01-02"}]}}, {"v": {"f": [{"v": null}]}},
     ]}]});

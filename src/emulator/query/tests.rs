@@ -28,7 +28,7 @@ async fn answer(emulator: &Emulator, sql: &str, parameters: &Value) -> Outcome<S
         let batch = conform(&batch, &arrow_schema(&prepared.fields)).unwrap();
         rows.push(&batch, TimestampFormat::Iso8601);
     }
-    let rows: Value = serde_json::from_str(&rows.finish()).unwrap();
+    let rows: Value = serde_json::from_slice(&rows.finish().concat()).unwrap();
     let documents = fields::documents(&prepared.fields);
     let shown = rows.as_array().unwrap().iter().map(|row| record(row, &documents, false));
     Ok(shown.collect::<Vec<_>>().join(" | "))
