@@ -1,70 +1,32 @@
 //! Projects, datasets and tables: in memory for reading, on disk before any change is answered.
 
+mod document;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+pub(super) use self::document::{DATASET_REST, DatasetDocument, apply_rest};
 use super::disk;
 use super::history::Folder;
 use super::names::{Address, DatasetId, ProjectId, SnapshotTime, TableId, TableName, file_name, hex};
 use super::partitions::By;
-use super::table::Table;
-use super::versions::{self, Definition, Version, lock};
+use super::table::{self, Table};
+use super::versions::{self, Commit, Definition, Version, lock};
 use super::wire::{Failure, Outcome, integer, now_ms};
 
 const DOCUMENT: &str = "dataset.json";
 /// Anonymous results live as long as BigQuery keeps them.
 const ANONYMOUS_MS: i64 = 24 * 3600 * 1000;
-/// Seven days of time travel, the most and the default.
-const WINDOW_HOURS: i64 = 168;
-
-/// A dataset's own words.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct DatasetDocument {
-    pub project: ProjectId,
-    pub id: DatasetId,
-    pub location: String,
-    pub rest: Map<String, Value>,
-    pub created_ms: i64,
-    pub modified_ms: i64,
-    pub birth: String,
-    pub number: u64,
-}
-
-impl DatasetDocument {
-    pub(super) fn new(project: ProjectId, id: DatasetId, location: String) -> Self {
-        let (now, birth) = (now_ms(), disk::unique_name());
-        let rest = Map::new();
-        DatasetDocument { project, id, location, rest, created_ms: now, modified_ms: now, birth, number: 0 }
-    }
-
-    pub(super) fn etag(&self) -> String {
-        format!("{}.{}", &self.birth[..16.min(self.birth.len())], self.number)
-    }
-
-    /// How long the past of its tables is kept; of anonymous results nothing is.
-    pub(super) fn window_ms(&self) -> Option<i64> {
-        let hours = integer(&self.rest, "maxTimeTravelHours").ok().flatten().unwrap_or(WINDOW_HOURS);
-        (!self.is_hidden()).then(|| hours.clamp(0, WINDOW_HOURS) * 3_600_000)
-    }
-
-    pub(super) fn is_case_insensitive(&self) -> bool {
-        self.rest.get("isCaseInsensitive").and_then(Value::as_bool).unwrap_or(false)
-    }
-
-    /// Anonymous results are kept in datasets that are not listed.
-    pub(super) fn is_hidden(&self) -> bool {
-        self.id.as_str().starts_with('_')
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Dataset {
     dir: PathBuf,
+    /// Set when it is deleted, with the tables and the document locked: who still holds it changes nothing.
+    gone: AtomicBool,
     document: RwLock<DatasetDocument>,
     tables: RwLock<BTreeMap<TableId, Arc<Table>>>,
     /// By file name; also those of tables that are gone.
@@ -121,36 +83,57 @@ impl Catalog {
         }
         let project = self.root.join("projects").join(file_name(key.0.as_str()));
         let dir = project.join("datasets").join(file_name(key.1.as_str()));
+        // Of a deleted dataset of this name that could not be removed whole.
+        disk::folders(&dir.join("tables"))?.iter().try_for_each(|folder| table::forget(folder))?;
         disk::create_dir(&dir)?;
         disk::write_document(&dir.join(DOCUMENT), &document)?;
         for ancestor in [dir.parent(), Some(project.as_path()), project.parent()].into_iter().flatten() {
             disk::sync_dir(ancestor)?;
         }
-        let (tables, folders) = (RwLock::default(), Mutex::default());
-        let dataset = Arc::new(Dataset { dir, document: RwLock::new(document), tables, folders });
+        let (gone, tables, folders) = (AtomicBool::default(), RwLock::default(), Mutex::default());
+        let dataset = Arc::new(Dataset { dir, gone, document: RwLock::new(document), tables, folders });
         datasets.insert(key, Arc::clone(&dataset));
         Ok(dataset)
     }
 
-    pub(super) fn delete_dataset(&self, project: &ProjectId, id: &DatasetId, contents: bool) -> Outcome<()> {
+    /// The dataset with all that is in it, in one step. `before` is told, with the catalog locked, what is about
+    /// to go and everything that it knows of jobs; what it writes is on disk before the dataset goes.
+    pub(super) fn delete_dataset(
+        &self,
+        project: &ProjectId,
+        id: &DatasetId,
+        contents: bool,
+        before: impl FnOnce(&DatasetDocument, &[Commit]) -> Outcome<()>,
+    ) -> Outcome<()> {
         let mut datasets = write(&self.datasets);
         let key = (project.clone(), id.clone());
-        let Some(dataset) = datasets.get(&key) else {
+        let Some(dataset) = datasets.get(&key).cloned() else {
             return Err(Failure::not_found(format!("Not found: Dataset {project}:{id}")));
         };
         let mut tables = write(&dataset.tables);
         if !contents && !tables.is_empty() {
             return Err(Failure::in_use(format!("Dataset {project}:{id} is still in use")));
         }
+        {
+            let document = write(&dataset.document);
+            let mut commits = document.commits.clone();
+            commits.extend(tables.values().flat_map(|table| table.current().commits.clone()));
+            before(&document, &commits)?;
+            disk::remove_file(&dataset.dir.join(DOCUMENT))?;
+            dataset.gone.store(true, Ordering::Release);
+        }
+        // From here on it is gone, also after a crash. What follows is tidying, which the next start does too.
+        datasets.remove(&key);
+        let mut tidied = Ok(());
         while let Some((_, table)) = tables.pop_first() {
-            table.delete(now_ms())?;
+            tidied = tidied.and(table.delete(now_ms(), |_| Ok(())));
         }
         // The next dataset of this name does not inherit its past.
         let folders = std::mem::take(&mut *lock(&dataset.folders));
-        folders.values().try_for_each(|folder| folder.forget())?;
-        disk::remove_file(&dataset.dir.join(DOCUMENT))?;
-        drop(tables);
-        datasets.remove(&key);
+        tidied = folders.values().fold(tidied, |tidied, folder| tidied.and(folder.forget()));
+        if let Err(failure) = tidied {
+            tracing::warn!(dataset = %id, error = failure.message, "cannot remove all of a deleted dataset");
+        }
         Ok(())
     }
 
@@ -201,12 +184,48 @@ impl Catalog {
         }
     }
 
-    pub(super) fn delete_table(&self, name: &TableName) -> Outcome<()> {
+    /// `before` sees the table, locked, and may refuse; what it writes is on disk before the table goes.
+    pub(super) fn delete_table(
+        &self,
+        name: &TableName,
+        before: impl FnOnce(&Version) -> Outcome<()>,
+    ) -> Outcome<()> {
         let dataset = self.dataset(&name.project, &name.dataset)?;
         let mut tables = write(&dataset.tables);
         let id = dataset.key(&tables, &name.table).ok_or_else(|| versions::not_found(name))?;
         let Some(table) = tables.get(&id) else { return Err(versions::not_found(name)) };
-        table.delete(now_ms())?;
+        table.delete(now_ms(), before)?;
+        tables.remove(&id);
+        Ok(())
+    }
+
+    /// Another name in the same dataset: nobody sees the table under both or under none, and nobody changes it
+    /// meanwhile. `make` says what it is under the new name, and has a folder for its files.
+    ///
+    /// Once the table is on disk under its new name, the move is made: a start that finds it under the old one
+    /// too takes that away (see `jobs`).
+    pub(super) fn rename_table(
+        &self,
+        name: &TableName,
+        to: &TableName,
+        make: impl FnOnce(&Version, &Path) -> Outcome<Version>,
+    ) -> Outcome<()> {
+        let dataset = self.dataset(&name.project, &name.dataset)?;
+        dataset.table(&to.table)?; // an expired table makes room
+        let mut tables = write(&dataset.tables);
+        let id = dataset.key(&tables, &name.table).ok_or_else(|| versions::not_found(name))?;
+        let Some(table) = tables.get(&id).cloned() else { return Err(versions::not_found(name)) };
+        if dataset.key(&tables, &to.table).is_some() {
+            return Err(Failure::duplicate(format!("Already Exists: Table {}", to.legacy())));
+        }
+        let folder = dataset.folder(&to.table);
+        let tables = &mut *tables;
+        table.delete(now_ms(), |version| {
+            disk::create_dir(folder.path())?;
+            let version = make(version, folder.path())?;
+            tables.insert(to.table.clone(), Table::create(Arc::clone(&folder), version)?);
+            Ok(())
+        })?;
         tables.remove(&id);
         Ok(())
     }
@@ -251,8 +270,8 @@ impl Dataset {
             }
             folders.insert(file_name, folder);
         }
-        let (tables, folders) = (RwLock::new(tables), Mutex::new(folders));
-        Ok(Some(Dataset { dir, document: RwLock::new(document), tables, folders }))
+        let (gone, tables, folders) = (AtomicBool::default(), RwLock::new(tables), Mutex::new(folders));
+        Ok(Some(Dataset { dir, gone, document: RwLock::new(document), tables, folders }))
     }
 
     pub(super) fn document(&self) -> DatasetDocument {
@@ -262,6 +281,9 @@ impl Dataset {
     /// Applies `change` to a copy of the document and keeps it, durably and at once.
     pub(super) fn change(&self, change: impl FnOnce(&mut DatasetDocument) -> Outcome<()>) -> Outcome<()> {
         let mut current = write(&self.document);
+        if self.gone.load(Ordering::Acquire) {
+            return Err(Failure::not_found(format!("Not found: Dataset {}:{}", current.project, current.id)));
+        }
         let mut after = current.clone();
         change(&mut after)?;
         after.number += 1;
@@ -316,7 +338,7 @@ impl Dataset {
         }
         let mut tables = write(&self.tables);
         if tables.get(&id).is_some_and(|t| Arc::ptr_eq(t, &table)) {
-            table.delete(table.current().definition.expiration_ms.unwrap_or_else(now_ms))?;
+            table.delete(table.current().definition.expiration_ms.unwrap_or_else(now_ms), |_| Ok(()))?;
             tables.remove(&id);
         }
         Ok(None)
@@ -357,6 +379,10 @@ impl Dataset {
         self.table(&id)?; // an expired table makes room
         self.apply_defaults(definition)?;
         let mut tables = write(&self.tables);
+        if self.gone.load(Ordering::Acquire) {
+            let name = &definition.name;
+            return Err(Failure::not_found(format!("Not found: Dataset {}:{}", name.project, name.dataset)));
+        }
         if self.key(&tables, &id).is_some() {
             let name = definition.name.legacy();
             return Err(Failure::duplicate(format!("Already Exists: Table {name}")));
@@ -365,98 +391,6 @@ impl Dataset {
         let table = Table::create(self.folder(&id), version)?;
         tables.insert(id, Arc::clone(&table));
         Ok(table)
-    }
-}
-
-/// The members of a dataset document that a client may set and that are only handed back.
-pub(super) const DATASET_REST: [&str; 13] = [
-    "friendlyName",
-    "description",
-    "labels",
-    "access",
-    "defaultTableExpirationMs",
-    "defaultPartitionExpirationMs",
-    "maxTimeTravelHours",
-    "storageBillingModel",
-    "isCaseInsensitive",
-    "resourceTags",
-    "defaultCollation",
-    "defaultRoundingMode",
-    "defaultEncryptionConfiguration",
-];
-
-/// Sets, or with an explicit null clears, the given members.
-pub(super) fn apply_rest(rest: &mut Map<String, Value>, sent: &Map<String, Value>, members: &[&str]) {
-    for member in members {
-        match sent.get(*member) {
-            None => {}
-            Some(Value::Null) => drop(rest.shift_remove(*member)),
-            Some(Value::Object(sent)) if matches!(*member, "labels" | "resourceTags") => {
-                merge(rest, member, sent);
-            }
-            Some(value) => {
-                let value = without_nulls(value);
-                rest.insert((*member).to_owned(), value);
-            }
-        }
-    }
-}
-
-/// Labels are merged into those that are there; a null takes one away.
-fn merge(rest: &mut Map<String, Value>, member: &str, sent: &Map<String, Value>) {
-    let mut pairs = rest.get(member).and_then(Value::as_object).cloned().unwrap_or_default();
-    for (key, value) in sent {
-        match value {
-            Value::Null => drop(pairs.shift_remove(key)),
-            value => drop(pairs.insert(key.clone(), value.clone())),
-        }
-    }
-    rest.shift_remove(member);
-    if !pairs.is_empty() {
-        rest.insert(member.to_owned(), Value::Object(pairs));
-    }
-}
-
-/// BigQuery leaves out what is not set.
-fn without_nulls(value: &Value) -> Value {
-    match value {
-        Value::Object(members) => {
-            let set = members.iter().filter(|(_, value)| !value.is_null());
-            Value::Object(set.map(|(name, value)| (name.clone(), without_nulls(value))).collect())
-        }
-        other => other.clone(),
-    }
-}
-
-/// Whom a new dataset admits.
-fn default_access() -> Value {
-    json!([
-        {"role": "WRITER", "specialGroup": "projectWriters"},
-        {"role": "OWNER", "specialGroup": "projectOwners"},
-        {"role": "READER", "specialGroup": "projectReaders"},
-    ])
-}
-
-impl DatasetDocument {
-    pub(super) fn resource(&self) -> Value {
-        let (project, id) = (self.project.as_str(), self.id.as_str());
-        let mut resource = json!({
-            "kind": "bigquery#dataset",
-            "etag": self.etag(),
-            "id": format!("{project}:{id}"),
-            "selfLink": format!("https://bigquery.googleapis.com/bigquery/v2/projects/{project}/datasets/{id}"),
-            "datasetReference": {"projectId": project, "datasetId": id},
-            "creationTime": self.created_ms.to_string(),
-            "lastModifiedTime": self.modified_ms.to_string(),
-            "location": self.location,
-            "type": "DEFAULT",
-            "access": default_access(),
-            "isCaseInsensitive": self.is_case_insensitive(),
-        });
-        for (name, value) in &self.rest {
-            resource[name] = value.clone();
-        }
-        resource
     }
 }
 

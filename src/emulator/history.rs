@@ -21,7 +21,7 @@ use super::names::{SnapshotTime, TableName};
 use super::versions::{Definition, Part, PartDocument, TableDocument, Version, lock, not_found};
 use super::wire::{Failure, Outcome, now_ms};
 
-const FOLDER: &str = "history";
+pub(super) const FOLDER: &str = "history";
 /// The table's access policy, see `iam`.
 pub(super) const POLICY: &str = "policy.json";
 

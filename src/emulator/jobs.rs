@@ -1,5 +1,7 @@
 //! Job documents: made once per id, kept on disk, and true about their outcome after a crash.
 
+mod settle;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,11 +12,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
+pub(super) use self::settle::Removal;
 use super::catalog::Catalog;
 use super::disk;
-use super::names::{Address, JobId, ProjectId, TableName, file_name};
+use super::names::{Address, DatasetId, JobId, ProjectId, TableName, file_name};
 use super::tables::slice;
-use super::versions::{Commit, lock};
+use super::versions::lock;
 use super::wire::{Arguments, Failure, Outcome, Reply, now_ms};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +56,12 @@ pub(super) struct JobDocument {
     pub statistics: Value,
     /// Whose commits tell, after a crash, whether the job took effect.
     pub destination: Option<TableName>,
+    /// The same of a statement that makes, changes or drops a dataset.
+    #[serde(default)]
+    pub dataset: Option<(ProjectId, DatasetId)>,
+    /// What the job takes away. It is gone, or the job had no effect.
+    #[serde(default)]
+    pub removal: Option<Removal>,
     /// The script that this job is a statement of.
     #[serde(default)]
     pub parent: Option<JobId>,
@@ -215,7 +224,7 @@ impl Jobs {
                 let running = document.state != State::Done;
                 let job = new_job(path, document);
                 if running {
-                    job.finish(settle(&job.document(), catalog));
+                    job.finish(settle::settle(&job.document(), catalog));
                 } else {
                     job.done.send_replace(true);
                 }
@@ -271,12 +280,6 @@ impl Jobs {
         let key = (project.clone(), JobId::parse(id)?);
         let job = lock(&self.jobs).get(&key).cloned();
         job.ok_or_else(|| Failure::not_found(format!("Not found: Job {project}:{id}")))
-    }
-
-    /// Whether a table may forget what it knows of a job, because the job's own document says it.
-    pub(super) fn is_settled(&self, project: &ProjectId, commit: &Commit) -> bool {
-        let job = lock(&self.jobs).get(&(project.clone(), commit.job.clone())).cloned();
-        job.is_none_or(|job| *job.done.borrow())
     }
 
     /// The statements of a script, in their order.
@@ -356,25 +359,6 @@ impl Jobs {
 fn new_job(path: PathBuf, document: JobDocument) -> Job {
     let (done, _) = watch::channel(false);
     Job { path, document: Mutex::new(document), done, cancelled: AtomicBool::new(false) }
-}
-
-/// What became of a job whose process died: its table knows whether it took effect.
-fn settle(document: &JobDocument, catalog: &Catalog) -> Outcome<Value> {
-    let is_query = document.configuration.get("query").is_some();
-    if is_query && document.parent.is_none() && document.destination.is_none() {
-        return Err(Failure::backend(
-            "The job was running when the server stopped; its child jobs say which of its statements took effect.",
-        ));
-    }
-    let table = document.destination.as_ref().and_then(|name| catalog.table(name).ok());
-    let commit = table.and_then(|t| {
-        t.current().commits.iter().find(|c| c.job == document.id).map(|c| c.statistics.clone())
-    });
-    commit.ok_or_else(|| {
-        Failure::backend(
-            "The job was running when the server stopped; it had no effect. Retry with a new job id.",
-        )
-    })
 }
 
 /// The job's id, and where it is to run, from a `jobReference`; an id is made up when none is given.

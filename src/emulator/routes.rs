@@ -200,7 +200,8 @@ fn on_files(
             } else if patch {
                 datasets::change(catalog, &project, &dataset, body, if_match, put)
             } else if delete {
-                catalog.delete_dataset(&project, &dataset, arguments.flag("deleteContents"))?;
+                let contents = arguments.flag("deleteContents");
+                catalog.delete_dataset(&project, &dataset, contents, |_, commits| jobs.attest(commits))?;
                 Ok(Reply::NoContent)
             } else {
                 Err(no_method(method, segments))
@@ -232,7 +233,7 @@ fn on_files(
             } else if patch {
                 tables::patch_table(catalog, &address, body, if_match)
             } else if delete {
-                tables::delete_table(catalog, &address)
+                tables::delete_table(catalog, jobs, &address)
             } else {
                 Err(no_method(method, segments))
             }

@@ -55,6 +55,8 @@ pub(super) async fn insert(
         warnings: Vec::new(),
         statistics: Value::Null,
         destination: None,
+        dataset: None,
+        removal: None,
         parent: None,
     };
     let kinds = ["load", "query", "extract", "copy"].map(|kind| object(configuration, kind));
@@ -176,6 +178,8 @@ pub(super) async fn query(
         warnings: Vec::new(),
         statistics: Value::Null,
         destination: None,
+        dataset: None,
+        removal: None,
         parent: None,
     };
     let (project, id) = (document.project.clone(), document.id.clone());
@@ -331,6 +335,10 @@ fn destined(
             document.destination = Some(name);
             Ok(None)
         }
+        (Output::Dataset(project, id), None) => {
+            document.dataset = Some((project, id));
+            Ok(None)
+        }
         (Output::Other, None) => Ok(None),
     }
 }
@@ -453,8 +461,8 @@ pub(super) async fn commit_rows(
         if cancelled() {
             return Err(Failure::stopped());
         }
-        let commit = Commit { job: id, statistics: statistics.clone() };
-        let settled = |commit: &Commit| emulator.jobs.is_settled(&project, commit);
+        let commit = Commit { project: Some(project), job: id, statistics: statistics.clone() };
+        let settled = |commit: &Commit| emulator.jobs.is_settled(commit);
         destination.commit(&emulator.catalog, &target, parts, commit, settled)?;
         Ok(statistics)
     })

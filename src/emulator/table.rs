@@ -4,10 +4,11 @@
 //! step. Readers hold the version that they started with, and its files stay until the last of them is gone.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::disk;
-use super::history::Folder;
+use super::history::{self, Folder};
 use super::versions::{Part, TableDocument, Version, lock, not_found};
 use super::wire::{Failure, Outcome, now_ms};
 
@@ -83,12 +84,14 @@ impl Table {
     }
 
     /// Takes the table away as of `at_ms`; readers that started before finish, and it can be brought back.
-    pub(super) fn delete(&self, at_ms: i64) -> Outcome<()> {
+    /// Nobody changes it from when `before` sees it until it is gone.
+    pub(super) fn delete(&self, at_ms: i64, before: impl FnOnce(&Version) -> Outcome<()>) -> Outcome<()> {
         let mut deleted = lock(&self.deleted);
         let current = self.current();
         if *deleted {
             return Err(not_found(&current.definition.name));
         }
+        before(&current)?;
         let document = self.folder.path().join(DOCUMENT);
         if self.folder.keeps_history() {
             self.folder.bury(&document, &current.definition, at_ms)?;
@@ -112,6 +115,17 @@ impl Table {
         disk::write_document(&self.folder.path().join(DOCUMENT), &TableDocument::of(version))?;
         self.folder.set_present(Some(&version.definition));
         Ok(())
+    }
+}
+
+/// Leaves nothing in a folder that says that a table is there or was. Readers may still have files of it.
+pub(super) fn forget(folder: &Path) -> std::io::Result<()> {
+    if folder.join(DOCUMENT).exists() {
+        disk::remove_file(&folder.join(DOCUMENT))?;
+    }
+    match std::fs::remove_dir_all(folder.join(history::FOLDER)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

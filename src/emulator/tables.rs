@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::catalog::{Catalog, apply_rest};
 use super::fields::{self, Field, Mode};
 use super::files::same_name;
+use super::jobs::Jobs;
 use super::names::{Address, DatasetId, ProjectId, TableName};
 use super::partitions::Partitioning;
 use super::versions::{Definition, Part, PartitionSummary, Version};
@@ -237,10 +238,10 @@ fn change_table(
     get_table(catalog, address)
 }
 
-pub(super) fn delete_table(catalog: &Catalog, address: &Address) -> Outcome<Reply> {
+pub(super) fn delete_table(catalog: &Catalog, jobs: &Jobs, address: &Address) -> Outcome<Reply> {
     let address = &address.clone().present()?;
     let Some(partition) = address.partition else {
-        catalog.delete_table(&address.name)?;
+        catalog.delete_table(&address.name, |version| jobs.attest(&version.commits))?;
         return Ok(Reply::NoContent);
     };
     catalog.table(&address.name)?.change(|version| {

@@ -14,6 +14,7 @@ use crate::engine::{self, Engine};
 use crate::serve::Server;
 
 mod copies;
+mod crashes;
 
 struct Context {
     dir: TempDir,

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::disk::{self, OwnedFile};
 use super::fields::{Field, Kind, Mode};
-use super::names::{JobId, TableName};
+use super::names::{JobId, ProjectId, TableName};
 use super::partitions::{By, Granularity, Partition, Partitioning};
 use super::wire::{Failure, Outcome, now_ms};
 
@@ -153,9 +153,12 @@ pub(super) struct PartitionSummary {
     pub modified_ms: i64,
 }
 
-/// What a job did to a table, kept until the job's own document says so.
+/// What a job did to a table or dataset, kept there until the job's own document says so.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Commit {
+    /// The job's. Documents of earlier releases do not say it; their jobs are done since the next start.
+    #[serde(default)]
+    pub project: Option<ProjectId>,
     pub job: JobId,
     pub statistics: Value,
 }

@@ -41,6 +41,11 @@ impl Embedded {
 
 /// A REST call to the emulator, as anybody may make it.
 pub fn rest(emulator_url: &str, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+    try_rest(emulator_url, method, path, body).expect("an answer")
+}
+
+/// The same of an emulator that may be gone before it has answered.
+pub fn try_rest(emulator_url: &str, method: &str, path: &str, body: Option<Value>) -> Option<(u16, Value)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let url = format!("{emulator_url}/bigquery/v2/projects/api2gbq/{path}");
     runtime.block_on(async {
@@ -48,9 +53,9 @@ pub fn rest(emulator_url: &str, method: &str, path: &str, body: Option<Value>) -
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let response = request.send().await.expect("an answer");
+        let response = request.send().await.ok()?;
         let status = response.status().as_u16();
-        (status, response.json().await.unwrap_or(Value::Null))
+        Some((status, response.json().await.unwrap_or(Value::Null)))
     })
 }
 

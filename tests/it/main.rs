@@ -35,6 +35,7 @@ mod query;
 mod resume;
 mod rows;
 mod secrets;
+mod statement_kills;
 mod sweeps;
 mod table;
 mod table_copies;

@@ -111,7 +111,7 @@ fn a_deleted_table_is_found_and_one_recreated_is_another() {
     let context = context();
     context.create("t");
     let first = context.replace("t", "20240101", 1);
-    context.catalog.delete_table(&context.address("t").name).unwrap();
+    context.catalog.delete_table(&context.address("t").name, |_| Ok(())).unwrap();
     std::thread::sleep(Duration::from_millis(3));
     assert_eq!(context.rows("t").unwrap_err(), "Not found: Table p:d.t");
     assert_eq!(context.rows(&format!("t@{first}")).unwrap(), [1]);
@@ -136,7 +136,7 @@ fn what_is_past_the_window_goes_with_its_files_and_nothing_else_does() {
     let first = context.replace("t", "20240101", 1);
     let second = context.replace("t", "20240101", 2);
     context.replace("u", "20240101", 7);
-    context.catalog.delete_table(&context.address("u").name).unwrap();
+    context.catalog.delete_table(&context.address("u").name, |_| Ok(())).unwrap();
     let reader = context.catalog.version(&context.address(&format!("t@{first}"))).unwrap();
     let dataset =
         context.catalog.dataset(&ProjectId::parse("p").unwrap(), &DatasetId::parse("d").unwrap()).unwrap();

@@ -134,7 +134,7 @@ async fn timestamp_ms(env: Environment<'_>, expr: Expr) -> Outcome<i64> {
 }
 
 /// The dataset that a one- or two-part name says.
-fn dataset_name(env: Environment<'_>, name: &ObjectName) -> Outcome<(ProjectId, DatasetId)> {
+pub(super) fn dataset_name(env: Environment<'_>, name: &ObjectName) -> Outcome<(ProjectId, DatasetId)> {
     let parts: Vec<String> = super::assign::name_parts(name)
         .iter()
         .flat_map(|part| part.split('.').map(str::to_owned).collect::<Vec<_>>())

@@ -12,8 +12,8 @@ use super::usage::Usage;
 use super::{Cancelled, Environment, QuerySpec, ddl, prepare, script, write};
 use crate::emulator::Emulator;
 use crate::emulator::destination::Destination;
-use crate::emulator::jobs::JobDocument;
-use crate::emulator::names::TableName;
+use crate::emulator::jobs::{JobDocument, Removal};
+use crate::emulator::names::{DatasetId, ProjectId, TableName};
 use crate::emulator::run::{blocking, commit_rows};
 use crate::emulator::versions::Commit;
 use crate::emulator::wire::{Failure, Outcome};
@@ -28,6 +28,8 @@ pub(in crate::emulator) enum Output {
     Rows,
     /// A table that was made or changed.
     Table(TableName),
+    /// A dataset that was made, changed or dropped.
+    Dataset(ProjectId, DatasetId),
     /// Nothing that has a name, or several things.
     Other,
 }
@@ -40,10 +42,19 @@ pub(in crate::emulator) fn output(emulator: &Emulator, spec: &QuerySpec) -> Outp
         Some(statement) => {
             let scope = Scope::default();
             let env = Environment { emulator, spec, location: "", scope: &scope };
-            let name = statement.target().and_then(|name| env.rewriter().table_name(name).ok());
-            name.map_or(Output::Other, Output::Table)
+            target(env, statement)
         }
         None => Output::Other,
+    }
+}
+
+/// What a statement that is no query makes or changes.
+pub(super) fn target(env: Environment<'_>, statement: &Statement) -> Output {
+    let table = statement.target().and_then(|name| env.rewriter().table_name(name).ok());
+    let dataset = || ddl::dataset_name(env, statement.schema()?).ok();
+    match table {
+        Some(name) => Output::Table(name),
+        None => dataset().map_or(Output::Other, |(project, id)| Output::Dataset(project, id)),
     }
 }
 
@@ -203,10 +214,19 @@ impl Runner {
             if (runner.cancelled)() {
                 return Err(Failure::stopped());
             }
-            let commit = Commit { job: runner.document.id.clone(), statistics };
-            let settled = |commit: &Commit| runner.emulator.jobs.is_settled(&runner.document.project, commit);
+            let document = &runner.document;
+            let commit =
+                Commit { project: Some(document.project.clone()), job: document.id.clone(), statistics };
+            let settled = |commit: &Commit| runner.emulator.jobs.is_settled(commit);
             work(&runner.emulator.catalog, commit, &settled)
         })
         .await
+    }
+
+    /// To be called while what the statement takes away is locked: notes it in the job's document, and what
+    /// it knows of other jobs in theirs.
+    pub(super) fn take_away(&self, removal: Removal, commits: &[Commit]) -> Outcome<()> {
+        self.emulator.jobs.attest(commits)?;
+        self.emulator.jobs.note_removal(&self.document, removal)
     }
 }

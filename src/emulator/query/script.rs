@@ -6,7 +6,7 @@ use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::execute::Runner;
+use super::execute::{Output, Runner, target};
 use super::scope::Scope;
 use super::statements::{Parsed, Statement};
 use crate::emulator::Emulator;
@@ -27,10 +27,10 @@ pub(super) async fn run(runner: &Runner, parsed: Vec<Parsed>) -> Outcome<Value> 
     }
     let mut scope = Scope::with_functions(&parsed)?;
     let outcome = run_all(runner, parsed, &mut scope).await;
-    let (catalog, temporary) = (Arc::clone(&runner.emulator.catalog), scope.temporary);
+    let (emulator, temporary) = (Arc::clone(&runner.emulator), scope.temporary);
     blocking(move || {
         for name in temporary.values() {
-            match catalog.delete_table(name) {
+            match emulator.catalog.delete_table(name, |version| emulator.jobs.attest(&version.commits)) {
                 Err(failure) if failure.code != 404 => return Err(failure),
                 _ => {}
             }
@@ -105,16 +105,21 @@ async fn child(
         failure: None,
         statistics: Value::Null,
         destination: None,
+        dataset: None,
+        removal: None,
         parent: Some(parent.id.clone()),
         ..JobDocument::clone(parent)
     };
     let destination = match statement {
         Statement::Select(_) => Some(anonymous(&runner.emulator, &mut document)?),
         other => {
-            let rewriter = runner.environment(scope).rewriter();
-            document.destination = other.target().and_then(|name| rewriter.table_name(name).ok());
-            if let Some(name) = &document.destination {
-                document.configuration["query"]["destinationTable"] = name.reference();
+            match target(runner.environment(scope), other) {
+                Output::Table(name) => {
+                    document.configuration["query"]["destinationTable"] = name.reference();
+                    document.destination = Some(name);
+                }
+                Output::Dataset(project, id) => document.dataset = Some((project, id)),
+                Output::Rows | Output::Other => {}
             }
             None
         }

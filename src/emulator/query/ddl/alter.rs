@@ -11,6 +11,7 @@ use crate::emulator::catalog::{Catalog, DATASET_REST, apply_rest};
 use crate::emulator::copy;
 use crate::emulator::fields::{self, Field, Mode, arrow_schema};
 use crate::emulator::files::{RowsWriter, Rule, read_part, same_name};
+use crate::emulator::jobs::Removal;
 use crate::emulator::names::{TableId, TableName};
 use crate::emulator::query::assign::{fits, type_name};
 use crate::emulator::query::execute::Runner;
@@ -86,24 +87,28 @@ pub(super) async fn run(runner: &Runner, scope: &Scope, kind: &str, alter: Alter
     )))
 }
 
-/// The table under another name in its dataset. A crash in between leaves it under both.
+/// The table under another name in its dataset.
 async fn rename(runner: &Runner, name: TableName, to: &str, statistics: Value) -> Outcome<Value> {
     let renamed = TableName { table: TableId::parse(to)?, ..name.clone() };
+    let taking = runner.clone();
     runner
         .commit(statistics, move |catalog, commit, _| {
-            let version = catalog.table(&name)?.current();
-            let dir = catalog.table_dir(&renamed)?;
-            let mut parts = Vec::with_capacity(version.parts.len());
-            for part in &version.parts {
-                let file = Arc::new(copy::link(part.file.path(), &dir)?);
-                parts.push(Part { file, ..part.clone() });
-            }
-            let own = Definition::new(renamed);
-            let definition =
-                Definition { name: own.name, birth: own.birth, number: 0, ..version.definition.clone() };
             let statistics = commit.statistics.clone();
-            catalog.create_table(Version { definition, parts, commits: vec![commit] })?;
-            catalog.delete_table(&name)?;
+            catalog.rename_table(&name, &renamed, |version, dir| {
+                let birth = version.definition.birth.clone();
+                let removal =
+                    Removal { birth, moved_to: Some(renamed.clone()), statistics: statistics.clone() };
+                taking.take_away(removal, &version.commits)?;
+                let mut parts = Vec::with_capacity(version.parts.len());
+                for part in &version.parts {
+                    let file = Arc::new(copy::link(part.file.path(), dir)?);
+                    parts.push(Part { file, ..part.clone() });
+                }
+                let own = Definition::new(renamed.clone());
+                let definition =
+                    Definition { name: own.name, birth: own.birth, number: 0, ..version.definition.clone() };
+                Ok(Version { definition, parts, commits: vec![commit] })
+            })?;
             Ok(statistics)
         })
         .await
@@ -387,19 +392,23 @@ async fn schema(runner: &Runner, scope: &Scope, alter: Alter, mut statistics: Va
     }
     statistics["query"]["ddlTargetDataset"] =
         json!({"projectId": project.as_str(), "datasetId": id.as_str()});
-    let operation = runner
-        .commit(Value::Null, move |catalog, _, _| match catalog.dataset(&project, &id) {
-            Ok(dataset) => {
-                dataset.change(|document| {
-                    apply_rest(&mut document.rest, &body, &DATASET_REST);
-                    Ok(())
-                })?;
-                Ok(Operation::Alter)
-            }
-            Err(failure) if failure.code == 404 && alter.if_exists => Ok(Operation::Skip),
-            Err(failure) => Err(failure),
+    let mut skipped = statistics.clone();
+    for (statistics, operation) in [(&mut statistics, Operation::Alter), (&mut skipped, Operation::Skip)] {
+        statistics["query"]["ddlOperationPerformed"] = json!(operation.name());
+    }
+    let altered = runner
+        .commit(statistics.clone(), move |catalog, commit, settled| {
+            catalog.dataset(&project, &id)?.change(|document| {
+                apply_rest(&mut document.rest, &body, &DATASET_REST);
+                document.commits.retain(|commit| !settled(commit));
+                document.commits.push(commit);
+                Ok(())
+            })
         })
-        .await?;
-    statistics["query"]["ddlOperationPerformed"] = json!(operation.name());
-    Ok(statistics)
+        .await;
+    match altered {
+        Ok(()) => Ok(statistics),
+        Err(failure) if failure.code == 404 && alter.if_exists => Ok(skipped),
+        Err(failure) => Err(failure),
+    }
 }

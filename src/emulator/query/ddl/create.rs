@@ -256,7 +256,7 @@ async fn put(runner: &Runner, version: Version, if_taken: IfTaken, statistics: V
     let replace = performed(statistics.clone(), Operation::Replace, &name);
     let skip = performed(statistics, Operation::Skip, &name);
     runner
-        .commit(create.clone(), move |catalog, commit, _| {
+        .commit(create.clone(), move |catalog, commit, settled| {
             loop {
                 let made = Version { commits: vec![commit.clone()], ..version.clone() };
                 match (catalog.create_table(made), if_taken) {
@@ -268,7 +268,7 @@ async fn put(runner: &Runner, version: Version, if_taken: IfTaken, statistics: V
                 let commit = Commit { statistics: replace.clone(), ..commit.clone() };
                 match catalog
                     .table(&name)
-                    .and_then(|table| table.change(|before| replaced(before, &version, commit)))
+                    .and_then(|table| table.change(|before| replaced(before, &version, commit, settled)))
                 {
                     Ok(()) => return Ok(replace),
                     // Dropped in between.
@@ -281,7 +281,12 @@ async fn put(runner: &Runner, version: Version, if_taken: IfTaken, statistics: V
 }
 
 /// Another table of the same name, in one step.
-fn replaced(before: &mut Version, version: &Version, commit: Commit) -> Outcome<()> {
+fn replaced(
+    before: &mut Version,
+    version: &Version,
+    commit: Commit,
+    settled: &dyn Fn(&Commit) -> bool,
+) -> Outcome<()> {
     let (old, new) = (before.definition.kind(), version.definition.kind());
     if old != new {
         let name = &before.definition.name;
@@ -292,6 +297,7 @@ fn replaced(before: &mut Version, version: &Version, commit: Commit) -> Outcome<
     }
     before.definition = version.definition.clone();
     before.parts.clone_from(&version.parts);
+    before.commits.retain(|commit| !settled(commit));
     before.commits.push(commit);
     Ok(())
 }
@@ -314,13 +320,19 @@ pub(super) async fn schema(runner: &Runner, scope: &Scope, create: CreateSchema)
     let reference = json!({"projectId": project.as_str(), "datasetId": id.as_str()});
     let mut statistics = Usage::default().statistics("CREATE_SCHEMA", false);
     statistics["query"]["ddlTargetDataset"] = reference;
-    let operation = runner
-        .commit(statistics.clone(), move |catalog, _, _| match catalog.insert_dataset(document) {
-            Ok(_) => Ok(Operation::Create),
-            Err(failure) if failure.code == 409 && create.if_not_exists => Ok(Operation::Skip),
-            Err(failure) => Err(failure),
+    let mut skipped = statistics.clone();
+    for (statistics, operation) in [(&mut statistics, Operation::Create), (&mut skipped, Operation::Skip)] {
+        statistics["query"]["ddlOperationPerformed"] = json!(operation.name());
+    }
+    let made = runner
+        .commit(statistics.clone(), move |catalog, commit, _| {
+            document.commits.push(commit);
+            catalog.insert_dataset(document).map(drop)
         })
-        .await?;
-    statistics["query"]["ddlOperationPerformed"] = json!(operation.name());
-    Ok(statistics)
+        .await;
+    match made {
+        Ok(()) => Ok(statistics),
+        Err(failure) if failure.code == 409 && create.if_not_exists => Ok(skipped),
+        Err(failure) => Err(failure),
+    }
 }

@@ -4,6 +4,8 @@ use datafusion::sql::sqlparser::ast::ObjectName;
 use serde_json::{Value, json};
 
 use super::{Operation, dataset_name, performed};
+use crate::emulator::catalog::Catalog;
+use crate::emulator::jobs::Removal;
 use crate::emulator::query::changes::{Counts, check_target};
 use crate::emulator::query::execute::Runner;
 use crate::emulator::query::scope::Scope;
@@ -16,31 +18,51 @@ pub(super) async fn run(runner: &Runner, scope: &Scope, drop: Drop) -> Outcome<V
     let env = runner.environment(scope);
     let Drop { kind, if_exists, name, cascade } = drop;
     let statistics = Usage::default().statistics(kind.statement_type(), false);
-    let settled = |outcome: Outcome<()>| match outcome {
-        Ok(()) => Ok(Operation::Drop),
-        Err(failure) if failure.code == 404 && if_exists => Ok(Operation::Skip),
-        Err(failure) => Err(failure),
-    };
     if kind == DropKind::Schema {
         let (project, id) = dataset_name(env, &name)?;
-        let reference = json!({"projectId": project.as_str(), "datasetId": id.as_str()});
-        let dropped = runner
-            .commit(Value::Null, move |catalog, _, _| Ok(catalog.delete_dataset(&project, &id, cascade)))
-            .await?;
         let mut statistics = statistics;
-        statistics["query"]["ddlTargetDataset"] = reference;
-        statistics["query"]["ddlOperationPerformed"] = json!(settled(dropped)?.name());
-        return Ok(statistics);
+        statistics["query"]["ddlTargetDataset"] =
+            json!({"projectId": project.as_str(), "datasetId": id.as_str()});
+        let with = move |operation: Operation| {
+            let mut statistics = statistics.clone();
+            statistics["query"]["ddlOperationPerformed"] = json!(operation.name());
+            statistics
+        };
+        return dropped(runner, if_exists, with, move |runner, catalog, statistics| {
+            catalog.delete_dataset(&project, &id, cascade, |document, commits| {
+                let birth = document.birth.clone();
+                runner.take_away(Removal { birth, moved_to: None, statistics }, commits)
+            })
+        })
+        .await;
     }
     let name = env.rewriter().table_name(&name)?;
     let target = name.clone();
-    let dropped = runner
-        .commit(Value::Null, move |catalog, _, _| {
-            let found = catalog.table(&name).and_then(|t| check_kind(&t.current().definition, kind));
-            Ok(found.and_then(|()| catalog.delete_table(&name)))
+    let with = move |operation| performed(statistics.clone(), operation, &target);
+    dropped(runner, if_exists, with, move |runner, catalog, statistics| {
+        catalog.delete_table(&name, |version| {
+            check_kind(&version.definition, kind)?;
+            let birth = version.definition.birth.clone();
+            runner.take_away(Removal { birth, moved_to: None, statistics }, &version.commits)
         })
-        .await?;
-    Ok(performed(statistics, settled(dropped)?, &target))
+    })
+    .await
+}
+
+/// Drops by `work`, which is to note the statistics with what it takes away.
+async fn dropped(
+    runner: &Runner,
+    if_exists: bool,
+    with: impl Fn(Operation) -> Value,
+    work: impl FnOnce(&Runner, &Catalog, Value) -> Outcome<()> + Send + 'static,
+) -> Outcome<Value> {
+    let (statistics, taking) = (with(Operation::Drop), runner.clone());
+    let noted = statistics.clone();
+    match runner.commit(Value::Null, move |catalog, _, _| work(&taking, catalog, noted)).await {
+        Ok(()) => Ok(statistics),
+        Err(failure) if failure.code == 404 && if_exists => Ok(with(Operation::Skip)),
+        Err(failure) => Err(failure),
+    }
 }
 
 fn check_kind(definition: &Definition, kind: DropKind) -> Outcome<()> {

@@ -62,7 +62,17 @@ impl Statement {
         }
     }
 
-    /// The table, view or dataset that it defines or changes, as it was written.
+    /// The dataset that it makes, changes or drops, as it was written.
+    pub(super) fn schema(&self) -> Option<&ObjectName> {
+        match self {
+            Statement::CreateSchema(create) => Some(&create.name),
+            Statement::Drop(drop) if drop.kind == DropKind::Schema => Some(&drop.name),
+            Statement::Alter(alter) if alter.is_schema() => Some(&alter.name),
+            _ => None,
+        }
+    }
+
+    /// The table or view that it defines or changes, as it was written.
     pub(super) fn target(&self) -> Option<&ObjectName> {
         match self {
             Statement::Insert(insert) => match &insert.table {
