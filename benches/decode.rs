@@ -8,7 +8,7 @@ use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use serde::Deserialize;
 
-use corpus::{CSV, JSON_ARRAY, NDJSON, ROWS, XML};
+use corpus::{CSV, JSON_ARRAY, NDJSON, OTHER_SHAPES, ROWS, XML};
 
 #[allow(dead_code, reason = "each bench uses a part of it")]
 mod corpus;
@@ -19,6 +19,9 @@ fn main() {
 
 /// What the source sends and HTTP gives at a time, about.
 const CHUNK_BYTES: usize = 64 << 10;
+
+/// Those of [`OTHER_SHAPES`].
+const SHAPES: [&str; 3] = ["attributes", "nested", "shuffled"];
 
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn a_xml_in_64_kib_chunks(bencher: Bencher) {
@@ -32,17 +35,7 @@ fn b_xml_in_one_chunk(bencher: Bencher) {
 
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn c_anchor_xml_events_of_quick_xml(bencher: Bencher) {
-    bench(bencher, &XML, |body| {
-        let mut reader = quick_xml::Reader::from_reader(body);
-        let mut records = 0;
-        loop {
-            match reader.read_event().expect("well-formed") {
-                quick_xml::events::Event::End(tag) if tag.name().as_ref() == "record" => records += 1,
-                quick_xml::events::Event::Eof => return records,
-                event => drop(black_box(event)),
-            }
-        }
-    });
+    bench(bencher, &XML, records_by_quick_xml);
 }
 
 /// The compiler makes vector code of it: the speed at which memory is read.
@@ -51,13 +44,24 @@ fn d_anchor_xml_count_of_angle_brackets(bencher: Bencher) {
     bench(bencher, &XML, |body| body.iter().filter(|b| **b == b'<').count() / 22);
 }
 
+/// Records that the fast path never takes.
+#[divan::bench(sample_count = 20, sample_size = 1, args = SHAPES)]
+fn e_xml_of_other_shapes(bencher: Bencher, shape: &str) {
+    bench(bencher, other_shape(shape), |body| rows(Format::Xml, body.chunks(CHUNK_BYTES)));
+}
+
+#[divan::bench(sample_count = 20, sample_size = 1, args = SHAPES)]
+fn f_anchor_xml_of_other_shapes_events_of_quick_xml(bencher: Bencher, shape: &str) {
+    bench(bencher, other_shape(shape), records_by_quick_xml);
+}
+
 #[divan::bench(sample_count = 20, sample_size = 1)]
-fn e_ndjson_in_64_kib_chunks(bencher: Bencher) {
+fn g_ndjson_in_64_kib_chunks(bencher: Bencher) {
     bench(bencher, &NDJSON, |body| rows(Format::Ndjson, body.chunks(CHUNK_BYTES)));
 }
 
 #[divan::bench(sample_count = 20, sample_size = 1)]
-fn f_anchor_ndjson_serde_json_typed(bencher: Bencher) {
+fn h_anchor_ndjson_serde_json_typed(bencher: Bencher) {
     #[derive(Deserialize)]
     #[expect(dead_code, reason = "reading them is the point")]
     struct Flow<'a> {
@@ -79,7 +83,7 @@ fn f_anchor_ndjson_serde_json_typed(bencher: Bencher) {
 }
 
 #[divan::bench(sample_count = 20, sample_size = 1)]
-fn g_anchor_ndjson_arrow_json(bencher: Bencher) {
+fn i_anchor_ndjson_arrow_json(bencher: Bencher) {
     let schema = corpus::pipeline(&[]).columns.arrow();
     bench(bencher, &NDJSON, |mut body| {
         let builder = ReaderBuilder::new(schema.clone()).with_batch_size(8192);
@@ -96,17 +100,17 @@ fn g_anchor_ndjson_arrow_json(bencher: Bencher) {
 }
 
 #[divan::bench(sample_count = 20, sample_size = 1)]
-fn h_json_array_in_64_kib_chunks(bencher: Bencher) {
+fn j_json_array_in_64_kib_chunks(bencher: Bencher) {
     bench(bencher, &JSON_ARRAY, |body| rows(Format::Json, body.chunks(CHUNK_BYTES)));
 }
 
 #[divan::bench(sample_count = 20, sample_size = 1)]
-fn i_csv_in_64_kib_chunks(bencher: Bencher) {
+fn k_csv_in_64_kib_chunks(bencher: Bencher) {
     bench(bencher, &CSV, |body| rows(Format::Csv, body.chunks(CHUNK_BYTES)));
 }
 
 #[divan::bench(sample_count = 20, sample_size = 1)]
-fn j_anchor_csv_arrow_csv(bencher: Bencher) {
+fn l_anchor_csv_arrow_csv(bencher: Bencher) {
     let without_id: Vec<usize> = (1..10).collect();
     let schema = corpus::pipeline(&[]).columns.arrow().project(&without_id).expect("ten columns");
     bench(bencher, &CSV, |body| {
@@ -114,6 +118,23 @@ fn j_anchor_csv_arrow_csv(bencher: Bencher) {
         let batches = builder.build_buffered(body).expect("a reader");
         batches.map(|batch| batch.expect("fields that fit").num_rows()).sum()
     });
+}
+
+fn other_shape(name: &str) -> &'static [u8] {
+    &OTHER_SHAPES.iter().find(|(shape, _)| *shape == name).expect("one of three").1
+}
+
+/// Every event is made, and nothing is kept of it.
+fn records_by_quick_xml(body: &[u8]) -> usize {
+    let mut reader = quick_xml::Reader::from_reader(body);
+    let mut records = 0;
+    loop {
+        match reader.read_event().expect("well-formed") {
+            quick_xml::events::Event::End(tag) if tag.name().as_ref() == "record" => records += 1,
+            quick_xml::events::Event::Eof => return records,
+            event => drop(black_box(event)),
+        }
+    }
 }
 
 fn rows<'a>(format: Format, chunks: impl Iterator<Item = &'a [u8]>) -> usize {

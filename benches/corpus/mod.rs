@@ -29,6 +29,53 @@ pub(crate) static JSON_ARRAY: LazyLock<Vec<u8>> = LazyLock::new(|| {
     array
 });
 
+/// The flows as XML whose records the fast path cannot expect: with attributes, with nested elements, and
+/// with fields in another order each time.
+pub(crate) static OTHER_SHAPES: LazyLock<[(&str, Vec<u8>); 3]> = LazyLock::new(|| {
+    let mut rng = fastrand::Rng::with_seed(1);
+    [
+        (
+            "attributes",
+            reshaped(|i, fields| {
+                let fields = fields.concat().replace("_comp>C", "_comp kind='host'>C");
+                format!("<record n='{i}'>{fields}</record>")
+            }),
+        ),
+        (
+            "nested",
+            reshaped(|_, fields| {
+                format!("<record>{}<more><a>1</a><b>2</b></more></record>", fields.concat())
+            }),
+        ),
+        (
+            "shuffled",
+            reshaped(|_, fields| {
+                rng.shuffle(fields);
+                format!("<record>{}</record>", fields.concat())
+            }),
+        ),
+    ]
+});
+
+/// The same records, each written anew from its number and its fields such as `<id>1</id>`.
+fn reshaped(mut write: impl FnMut(usize, &mut [&str]) -> String) -> Vec<u8> {
+    let text = std::str::from_utf8(&XML).expect("text");
+    let mut xml = String::from("<records>");
+    for (i, record) in text.split("<record>").skip(1).enumerate() {
+        let (record, _) = record.split_once("</record>").expect("a whole record");
+        let mut fields: Vec<&str> = Vec::new();
+        let mut rest = record;
+        while let Some((_, behind)) = rest.split_once("</") {
+            let (_, behind) = behind.split_once('>').expect("a whole tag");
+            fields.push(&rest[..rest.len() - behind.len()]);
+            rest = behind;
+        }
+        xml += &write(i, &mut fields);
+        xml += "\n";
+    }
+    (xml + "</records>").into_bytes()
+}
+
 /// LANL's layout: no header, no id.
 pub(crate) static CSV: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut csv = Vec::new();

@@ -32,7 +32,7 @@ impl LineFormat for Line {
         if let Some(column) = self.row_number {
             let number = rows.record_number().to_string();
             rows.start(column);
-            rows.text(column, &number);
+            rows.text(column, number.as_bytes());
         }
         let mut fields = line.split(',');
         for column in &self.fields {
@@ -40,7 +40,7 @@ impl LineFormat for Line {
                 return rows.spoil("missing_field", Some(*column));
             };
             rows.start(*column);
-            rows.text(*column, field);
+            rows.text(*column, field.as_bytes());
         }
         if fields.next().is_some() {
             rows.spoil("too_many_fields", None);

@@ -135,10 +135,10 @@ fn set(rows: &mut Rows, column: usize, kind: ColumnType, raw: &str) {
             rows.start(column);
             rows.drift().spelling(column, Spelling::Text);
             if !inner.contains('\\') {
-                return rows.text(column, inner);
+                return rows.text(column, inner.as_bytes());
             }
             match serde_json::from_str::<String>(raw) {
-                Ok(text) => rows.text(column, &text),
+                Ok(text) => rows.text(column, text.as_bytes()),
                 Err(_) => rows.spoil("lone_surrogate", Some(column)),
             }
         }
@@ -146,14 +146,14 @@ fn set(rows: &mut Rows, column: usize, kind: ColumnType, raw: &str) {
         b't' | b'f' if kind == ColumnType::Bool => {
             rows.start(column);
             rows.drift().spelling(column, Spelling::Bool);
-            rows.text(column, raw);
+            rows.text(column, raw.as_bytes());
         }
         b'-' | b'0'..=b'9'
             if !matches!(kind, ColumnType::Bool | ColumnType::Date | ColumnType::Timestamp) =>
         {
             rows.start(column);
             rows.drift().spelling(column, Spelling::Number);
-            rows.text(column, raw);
+            rows.text(column, raw.as_bytes());
         }
         _ => rows.spoil("type_mismatch", Some(column)),
     }

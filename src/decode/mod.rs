@@ -5,6 +5,7 @@
 //! well formed, ends early or passes a limit is an error: where the next record starts would be a
 //! guess. Only line-based formats have a safe place to go on, the next newline.
 
+mod build;
 mod csv;
 mod encoding;
 mod expected;
@@ -50,7 +51,8 @@ pub struct Options {
     pub strict_schema: bool,
     /// XML: the encoding that the transport names, such as the charset of the Content-Type.
     pub charset: Option<String>,
-    /// XML: read records of the usual shape by a shortcut. The rows are the same without.
+    /// Read records that are written as one before by a shortcut. All that comes out is the same without
+    /// it, which tests rely on.
     pub expect_records: bool,
 }
 

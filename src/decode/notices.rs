@@ -134,6 +134,14 @@ impl Drift {
         Ok(())
     }
 
+    /// A field that a record before this one had too, so that it is known or not listed.
+    pub(super) fn unknown_again(&mut self, name: &str) {
+        match self.fields.get_mut(name) {
+            Some(seen) => seen.1 += 1,
+            None => self.notices[NOT_LISTED].1 += 1,
+        }
+    }
+
     pub(super) fn notices(&self) -> Vec<Notice> {
         let named = [("attributes_ignored", ATTRIBUTES), ("new_fields_not_listed", NOT_LISTED)];
         let counted = named.map(|(what, index)| (what.to_owned(), self.notices[index]));

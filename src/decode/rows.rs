@@ -8,8 +8,9 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use super::Options;
+use super::build::Builder;
 use super::notices::{Drift, Notice, Spelling};
-use super::value::{Builder, Value, parse};
+use super::value::{Value, parse};
 use crate::error::{Error, Result};
 use crate::reject::{Place, Reject};
 use crate::schema::{Column, Columns, Mode};
@@ -31,7 +32,7 @@ pub(super) struct Rows {
     columns: Vec<Column>,
     schema: SchemaRef,
     builders: Vec<Builder>,
-    arena: String,
+    arena: Vec<u8>,
     spans: Vec<Span>,
     values: Vec<Value>,
     wrong: Option<(&'static str, Option<usize>)>,
@@ -67,7 +68,7 @@ impl Rows {
             drift: Drift::new(columns.len(), options.strict_schema),
             columns,
             schema,
-            arena: String::new(),
+            arena: Vec::new(),
             wrong: None,
             batch_rows: options.batch_rows.max(1),
             rows_in_batch: 0,
@@ -105,9 +106,9 @@ impl Rows {
         self.spans[column] = Span::Text(self.arena.len()..self.arena.len());
     }
 
-    /// Adds text to the value started last.
-    pub(super) fn text(&mut self, column: usize, text: &str) {
-        self.arena.push_str(text);
+    /// Adds text, which is UTF-8, to the value started last.
+    pub(super) fn text(&mut self, column: usize, text: &[u8]) {
+        self.arena.extend_from_slice(text);
         if let Span::Text(range) = &mut self.spans[column] {
             range.end = self.arena.len();
         }
@@ -146,33 +147,29 @@ impl Rows {
         for ((builder, value), span) in self.builders.iter_mut().zip(&self.values).zip(&self.spans) {
             let text = match span {
                 Span::Text(range) => &self.arena[range.clone()],
-                Span::Absent | Span::Null => "",
+                Span::Absent | Span::Null => &[],
             };
             builder.append(*value, text);
         }
         self.count_row(raw.len())
     }
 
-    /// A whole record at once: the texts of all columns. False, and as if it had not been seen,
-    /// when one of them is wrong; the careful path then finds out which and why.
-    pub(super) fn whole<'t>(
-        &mut self,
-        bytes: usize,
-        text_of: impl Fn(usize) -> Option<&'t str>,
-    ) -> Result<bool> {
-        self.values.clear();
-        for (i, column) in self.columns.iter().enumerate() {
-            match text_of(i).map(|text| parse(column.kind, text)) {
-                Some(Ok(value)) => self.values.push(value),
-                _ => return Ok(false),
-            }
-        }
-        for (i, (builder, value)) in self.builders.iter_mut().zip(&self.values).enumerate() {
-            builder.append(*value, text_of(i).unwrap_or_default());
-        }
+    /// The columns, for a record that is read straight into them: it appends one value to each, and
+    /// then [`Rows::took`] counts it, or [`Rows::undo`] takes back whatever it appended.
+    pub(super) fn builders(&mut self) -> &mut [Builder] {
+        &mut self.builders
+    }
+
+    /// Counts a record of so many bytes that is in the columns already.
+    pub(super) fn took(&mut self, bytes: usize) -> Result<()> {
         self.counts.records += 1;
-        self.count_row(bytes)?;
-        Ok(true)
+        self.count_row(bytes)
+    }
+
+    pub(super) fn undo(&mut self) {
+        for builder in &mut self.builders {
+            builder.truncate(self.rows_in_batch);
+        }
     }
 
     fn count_row(&mut self, bytes: usize) -> Result<()> {
@@ -193,9 +190,10 @@ impl Rows {
         if self.rows_in_batch == 0 {
             return Ok(());
         }
-        let arrays = self.builders.iter_mut().map(Builder::finish).collect();
+        let arrays: Result<Vec<_>, _> = self.builders.iter_mut().map(Builder::finish).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(self.rows_in_batch));
-        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)
+        let batch = arrays
+            .and_then(|arrays| RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options))
             .map_err(|e| Error::failed("cannot build a record batch").caused_by(e))?;
         self.batches.push_back(batch);
         self.rows_in_batch = 0;
@@ -246,7 +244,7 @@ impl Rows {
     }
 }
 
-fn read(column: &Column, span: &Span, arena: &str) -> Result<Value, &'static str> {
+fn read(column: &Column, span: &Span, arena: &[u8]) -> Result<Value, &'static str> {
     match span {
         Span::Text(range) => parse(column.kind, &arena[range.clone()]),
         _ if column.mode == Mode::Nullable => Ok(Value::Null),

@@ -1,11 +1,5 @@
-//! One value of a record: text to typed, and typed into an Arrow builder.
+//! One value of a record, from text to typed.
 
-use std::sync::Arc;
-
-use arrow::array::{
-    ArrayRef, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Builder, StringBuilder,
-    TimestampMicrosecondBuilder,
-};
 use chrono::NaiveDate;
 
 use crate::schema::ColumnType;
@@ -27,41 +21,41 @@ pub(super) enum Value {
 /// 1 KiB: the exact text of a FLOAT64 has at most 1,079 digits, and nobody writes them all.
 const NUMBER_BYTES_MAX: usize = 1024;
 
-/// Reads `text` as the column's type; the error is the reject's reason.
+/// Reads `text`, which is UTF-8, as the column's type; the error is the reject's reason.
 ///
-/// Numbers may have [`NUMBER_BYTES_MAX`] bytes. INT64 takes an optional sign and digits; FLOAT64 what Rust's parser takes, `NaN` and `inf`
-/// included; BOOL `true` and `false`; NUMERIC up to 29 digits before and 9 behind the point;
+/// Numbers may have [`NUMBER_BYTES_MAX`] bytes. INT64 takes an optional sign and digits; FLOAT64 what
+/// Rust's parser takes, `NaN` and `inf` included; BOOL `true` and `false`; NUMERIC up to 29 digits before and 9 behind the point;
 /// DATE `YYYY-MM-DD`; TIMESTAMP RFC 3339. White space around a number is not taken away.
-pub(super) fn parse(kind: ColumnType, text: &str) -> Result<Value, &'static str> {
+pub(super) fn parse(kind: ColumnType, text: &[u8]) -> Result<Value, &'static str> {
     let is_number = matches!(kind, ColumnType::Int64 | ColumnType::Float64 | ColumnType::Numeric);
     if is_number && text.len() > NUMBER_BYTES_MAX {
         return Err("number_too_long");
     }
     Ok(match kind {
         ColumnType::String => Value::Text,
-        ColumnType::Int64 => Value::Int(parse_int(text.as_bytes())?),
+        ColumnType::Int64 => Value::Int(parse_int(text)?),
         ColumnType::Float64 => {
-            let float: f64 = text.parse().map_err(|_| "not_a_float")?;
+            let float: f64 = str_of(text).parse().map_err(|_| "not_a_float")?;
             // `1e400` reads as infinity; only a spelled-out infinity may be one.
-            if float.is_infinite() && text.bytes().any(|b| b.is_ascii_digit()) {
+            if float.is_infinite() && text.iter().any(u8::is_ascii_digit) {
                 return Err("float_overflow");
             }
             Value::Float(float)
         }
         ColumnType::Bool => match text {
-            "true" => Value::Bool(true),
-            "false" => Value::Bool(false),
+            b"true" => Value::Bool(true),
+            b"false" => Value::Bool(false),
             _ => return Err("not_a_bool"),
         },
-        ColumnType::Numeric => Value::Numeric(parse_numeric(text.as_bytes())?),
+        ColumnType::Numeric => Value::Numeric(parse_numeric(text)?),
         ColumnType::Date => {
             // chrono also reads `2015-9-8` and years of five digits, which BigQuery does not have.
-            let plain = text.len() == 10 && text.as_bytes()[0].is_ascii_digit() && !text.starts_with("0000");
-            let date: NaiveDate = text.parse().ok().filter(|_| plain).ok_or("not_a_date")?;
+            let plain = text.len() == 10 && text[0].is_ascii_digit() && !text.starts_with(b"0000");
+            let date: NaiveDate = str_of(text).parse().ok().filter(|_| plain).ok_or("not_a_date")?;
             Value::Int(date.signed_duration_since(NaiveDate::default()).num_days())
         }
         ColumnType::Timestamp => {
-            let time = chrono::DateTime::parse_from_rfc3339(text).map_err(|_| "not_a_timestamp")?;
+            let time = chrono::DateTime::parse_from_rfc3339(str_of(text)).map_err(|_| "not_a_timestamp")?;
             let year = chrono::Datelike::year(&time.naive_utc());
             if !(1..=9999).contains(&year) {
                 return Err("not_a_timestamp");
@@ -69,6 +63,11 @@ pub(super) fn parse(kind: ColumnType, text: &str) -> Result<Value, &'static str>
             Value::Int(time.timestamp_micros())
         }
     })
+}
+
+/// Text that stands for nothing if it is no UTF-8.
+fn str_of(text: &[u8]) -> &str {
+    std::str::from_utf8(text).unwrap_or_default()
 }
 
 fn parse_int(text: &[u8]) -> Result<i64, &'static str> {
@@ -138,71 +137,6 @@ fn parse_numeric(text: &[u8]) -> Result<i128, &'static str> {
     }
 }
 
-/// The Arrow builder of one column.
-#[derive(Debug)]
-pub(super) enum Builder {
-    String(StringBuilder),
-    Int64(Int64Builder),
-    Float64(Float64Builder),
-    Bool(BooleanBuilder),
-    Numeric(Decimal128Builder),
-    Date(Date32Builder),
-    Timestamp(TimestampMicrosecondBuilder),
-}
-
-impl Builder {
-    pub(super) fn new(kind: ColumnType, rows: usize) -> Self {
-        match kind {
-            // 8 bytes a value: host names, ports and the like; it grows where they are longer.
-            ColumnType::String => Builder::String(StringBuilder::with_capacity(rows, rows * 8)),
-            ColumnType::Int64 => Builder::Int64(Int64Builder::with_capacity(rows)),
-            ColumnType::Float64 => Builder::Float64(Float64Builder::with_capacity(rows)),
-            ColumnType::Bool => Builder::Bool(BooleanBuilder::with_capacity(rows)),
-            ColumnType::Numeric => {
-                let builder = Decimal128Builder::with_capacity(rows);
-                Builder::Numeric(builder.with_data_type(kind.arrow()))
-            }
-            ColumnType::Date => Builder::Date(Date32Builder::with_capacity(rows)),
-            ColumnType::Timestamp => {
-                let builder = TimestampMicrosecondBuilder::with_capacity(rows);
-                Builder::Timestamp(builder.with_timezone("UTC"))
-            }
-        }
-    }
-
-    /// Appends a value that [`parse`] made of `text` for this column's type.
-    pub(super) fn append(&mut self, value: Value, text: &str) {
-        match (self, value) {
-            (Builder::String(b), Value::Text) => b.append_value(text),
-            (Builder::String(b), _) => b.append_null(),
-            (Builder::Int64(b), Value::Int(int)) => b.append_value(int),
-            (Builder::Int64(b), _) => b.append_null(),
-            (Builder::Float64(b), Value::Float(float)) => b.append_value(float),
-            (Builder::Float64(b), _) => b.append_null(),
-            (Builder::Bool(b), Value::Bool(bool)) => b.append_value(bool),
-            (Builder::Bool(b), _) => b.append_null(),
-            (Builder::Numeric(b), Value::Numeric(numeric)) => b.append_value(numeric),
-            (Builder::Numeric(b), _) => b.append_null(),
-            (Builder::Date(b), Value::Int(days)) => b.append_option(i32::try_from(days).ok()),
-            (Builder::Date(b), _) => b.append_null(),
-            (Builder::Timestamp(b), Value::Int(micros)) => b.append_value(micros),
-            (Builder::Timestamp(b), _) => b.append_null(),
-        }
-    }
-
-    pub(super) fn finish(&mut self) -> ArrayRef {
-        match self {
-            Builder::String(b) => Arc::new(b.finish()),
-            Builder::Int64(b) => Arc::new(b.finish()),
-            Builder::Float64(b) => Arc::new(b.finish()),
-            Builder::Bool(b) => Arc::new(b.finish()),
-            Builder::Numeric(b) => Arc::new(b.finish()),
-            Builder::Date(b) => Arc::new(b.finish()),
-            Builder::Timestamp(b) => Arc::new(b.finish()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,12 +174,12 @@ mod tests {
 
     #[test]
     fn dates_timestamps_and_floats() {
-        assert!(matches!(parse(ColumnType::Date, "1970-01-02"), Ok(Value::Int(1))));
-        assert!(matches!(parse(ColumnType::Timestamp, "1970-01-01T00:00:01.5Z"), Ok(Value::Int(1_500_000))));
-        assert!(matches!(parse(ColumnType::Float64, "1E-7"), Ok(Value::Float(_))));
-        assert_eq!(parse(ColumnType::Float64, "1e400").err(), Some("float_overflow"));
+        assert!(matches!(parse(ColumnType::Date, b"1970-01-02"), Ok(Value::Int(1))));
+        assert!(matches!(parse(ColumnType::Timestamp, b"1970-01-01T00:00:01.5Z"), Ok(Value::Int(1_500_000))));
+        assert!(matches!(parse(ColumnType::Float64, b"1E-7"), Ok(Value::Float(_))));
+        assert_eq!(parse(ColumnType::Float64, b"1e400").err(), Some("float_overflow"));
         for bad in ["2026-02-30", "2015-9-8", "+20000-01-01", "0000-01-01", " 2015-1-1 ", ""] {
-            assert_eq!(parse(ColumnType::Date, bad).err(), Some("not_a_date"), "{bad}");
+            assert_eq!(parse(ColumnType::Date, bad.as_bytes()).err(), Some("not_a_date"), "{bad}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! XML by quick-xml, resumable at record boundaries.
+//! XML, resumable at record boundaries.
 //!
 //! A record is read from its first byte to its last in one go. When the bytes at hand end inside a
 //! record, a tag or a comment, reading goes back to where that started and waits for at least twice
@@ -12,22 +12,24 @@ mod chars;
 mod outline;
 mod prolog;
 mod record;
-mod split;
 mod token;
+mod tokens;
 
 use super::encoding::Input;
-use super::expected::Expected;
+use super::expected::Miss;
+use super::expected::xml::Expected;
 use super::notices::Notice;
 use super::passed::Passed;
 use super::rows::Rows;
 use super::{Options, not_well_formed, over_limit, truncated};
 use crate::error::{Error, Result};
 use crate::schema::Columns;
-use chars::{UNDECODABLE, is_space, resolve, undecodable, whole_part, wrong_in_text};
+use chars::{UNDECODABLE, resolve, whole_part};
+pub(super) use chars::{is_space, local, undecodable, wrong_in_text};
 use outline::Outline;
 use record::{Shape, wrong_text};
-use split::Tokens;
-use token::{Fault, Limits, Stop, Token, fault};
+use token::{Fault, Limits, Stop, Token, fault, text_of};
+use tokens::Tokens;
 
 #[derive(Debug)]
 pub(super) struct XmlSyntax {
@@ -73,7 +75,7 @@ impl XmlSyntax {
             record_bytes_max: options.record_bytes_max,
             // Where the root itself is the record there is only one.
             expected: (options.expect_records && options.record_path.len() > 1)
-                .then(|| Expected::new(columns, &options.record_path)),
+                .then(|| Expected::new(columns)),
             buffer: Vec::new(),
             base: 0,
             wanted: 0,
@@ -84,17 +86,43 @@ impl XmlSyntax {
 
     pub(super) fn push(&mut self, bytes: &[u8], rows: &mut Rows) -> Result<()> {
         let text = self.input.push(bytes, false)?;
-        self.buffer.extend_from_slice(&text);
-        if self.buffer.len() < self.wanted {
-            return Ok(());
+        let mut text = &text[..];
+        // What the last piece left is read together with as little of this one as it takes; the rest of
+        // this one is read where it lies.
+        while !self.buffer.is_empty() {
+            let left = self.buffer.len();
+            let more = text.len().min(self.wanted - left);
+            self.buffer.extend_from_slice(&text[..more]);
+            if self.buffer.len() < self.wanted {
+                return Ok(());
+            }
+            let taken = self.read_buffer(rows, false)?;
+            if taken < left {
+                self.buffer.drain(..taken);
+                self.wait();
+                text = &text[more..];
+            } else {
+                self.buffer.clear();
+                text = &text[taken - left..];
+            }
         }
-        self.read(rows, false)
+        let taken = self.read(text, rows, false)?;
+        self.buffer.extend_from_slice(&text[taken..]);
+        self.wait();
+        Ok(())
+    }
+
+    /// Sets how many bytes the buffer must have for another try.
+    fn wait(&mut self) {
+        let left = self.buffer.len();
+        // One byte over the limit is enough to see that it is passed.
+        self.wanted = (left * 2).min(self.record_bytes_max + 1).max(left + 1);
     }
 
     pub(super) fn finish(&mut self, rows: &mut Rows) -> Result<()> {
         let text = self.input.push(&[], true)?;
         self.buffer.extend_from_slice(&text);
-        self.read(rows, true)?;
+        self.read_buffer(rows, true)?;
         let outline = &self.outline;
         if !outline.root_seen {
             return Err(truncated("no_root", "there is no root element", self.base));
@@ -126,28 +154,40 @@ impl XmlSyntax {
         self.buffer.capacity()
     }
 
-    /// Reads as far as the buffer goes; `last` says that no more will come.
-    fn read(&mut self, rows: &mut Rows, last: bool) -> Result<()> {
+    fn read_buffer(&mut self, rows: &mut Rows, last: bool) -> Result<usize> {
+        let buffer = std::mem::take(&mut self.buffer);
+        let taken = self.read(&buffer, rows, last);
+        self.buffer = buffer;
+        taken
+    }
+
+    /// Reads as far as the bytes go, and returns how many are done with; `last` says that no more will come.
+    fn read(&mut self, bytes: &[u8], rows: &mut Rows, last: bool) -> Result<usize> {
         // Until the encoding is known nothing has come; then it is known where the text starts.
         if self.passed.is_none() {
-            if self.buffer.is_empty() {
-                return Ok(());
+            if bytes.is_empty() {
+                return Ok(0);
             }
             self.base = self.input.offset();
             self.passed = Some(Passed::from(self.base));
         }
         let document = self.input.offset();
         let passed = self.passed.as_mut().expect("set above");
-        let mut at = 0;
-        while at < self.buffer.len() {
+        // `passed` has counted up to `counted`.
+        let (mut at, mut counted) = (0, 0);
+        while at < bytes.len() {
             if let Some(expected) = &mut self.expected
                 && self.outline.expects_records()
             {
-                let (bytes, records) = expected.read(&self.buffer[at..], self.record_bytes_max, rows)?;
+                let (taken, records, miss) = expected.read(&bytes[at..], self.record_bytes_max, rows)?;
                 self.outline.records += records;
-                at += bytes;
+                at += taken;
+                // A record that has just not come whole. One beyond the limit never will.
+                if miss == Miss::Short && !last && bytes.len() - at < self.record_bytes_max {
+                    break;
+                }
             }
-            let rest = &self.buffer[at..];
+            let rest = &bytes[at..];
             let shown = &rest[..rest.len().min(self.record_bytes_max)];
             if shown.is_empty() {
                 break;
@@ -161,10 +201,18 @@ impl XmlSyntax {
                 document,
                 complete: last && shown.len() == rest.len(),
             };
-            let caught_up = usize::try_from(passed.offset() - self.base).expect("it is in the buffer");
-            passed.pass(&self.buffer[caught_up..at]);
+            passed.pass(&bytes[counted..at]);
+            counted = at;
+            let rows_before = rows.counts().rows;
             match step.take(shown, passed, rows)? {
-                Some(bytes) => at += bytes,
+                Some(taken) => {
+                    if let Some(expected) = &mut self.expected
+                        && rows.counts().rows > rows_before
+                    {
+                        expected.learn(&shown[..taken]);
+                    }
+                    at += taken;
+                }
                 None if shown.len() < rest.len() => {
                     let words = format!("a record, comment or the like exceeds {} bytes", shown.len());
                     return Err(over_limit("record_too_large", &words, base, "limits.record_mib_max"));
@@ -173,13 +221,9 @@ impl XmlSyntax {
                 None => break,
             }
         }
-        let caught_up = usize::try_from(passed.offset() - self.base).expect("it is in the buffer");
-        passed.pass(&self.buffer[caught_up..at]);
-        self.buffer.drain(..at);
+        passed.pass(&bytes[counted..at]);
         self.base += at as u64;
-        // One byte over the limit is enough to see that it is passed.
-        self.wanted = (self.buffer.len() * 2).min(self.record_bytes_max + 1);
-        Ok(())
+        Ok(at)
     }
 }
 
@@ -198,7 +242,7 @@ impl Step<'_> {
         let read = tokens.next()?;
         let flaw = read.flaw;
         if let Token::Start { name, attributes, empty } = read.token
-            && self.outline.expects(name)
+            && self.outline.expects(text_of(name))
         {
             rows.begin();
             rows.drift().attributes(attributes);
@@ -222,12 +266,13 @@ impl Step<'_> {
         };
         match read.token {
             Token::Start { name, empty, .. } => {
+                let name = text_of(name);
                 self.outline.open(name, self.shape.depth_max)?;
                 if empty {
                     self.outline.close(name)?;
                 }
             }
-            Token::End(name) => self.outline.close(name)?,
+            Token::End(name) => self.outline.close(text_of(name))?,
             Token::CData(_) | Token::Reference(_) if self.outline.open.is_empty() => {
                 return Err(self.outline.stray(0));
             }

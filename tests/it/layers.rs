@@ -22,9 +22,8 @@ const ALSO: [(&str, &[&str]); 3] = [
     ("emulator", &["error", "engine", "serve", "location"]),
 ];
 
-const DOORS: [(&str, &[&str]); 9] = [
+const DOORS: [(&str, &[&str]); 8] = [
     ("reqwest", &["source/http.rs", "bigquery/"]),
-    ("quick_xml", &["decode/xml/split.rs"]),
     ("encoding_rs", &["decode/encoding.rs"]),
     ("object_store", &["stage/", "engine/", "emulator/"]),
     ("gcp_bigquery_client", &["bigquery/"]),

@@ -16,12 +16,12 @@ pub(super) fn illegal(bytes: &[u8]) -> Option<usize> {
 }
 
 /// The first byte that is no UTF-8.
-pub(super) fn undecodable(bytes: &[u8]) -> Option<usize> {
+pub(in crate::decode) fn undecodable(bytes: &[u8]) -> Option<usize> {
     std::str::from_utf8(bytes).err().map(|e| e.valid_up_to())
 }
 
 /// What is wrong in text between tags: an illegal character, or `]]>`, which only ends a CDATA section.
-pub(super) fn wrong_in_text(text: &[u8]) -> Option<(usize, &'static str)> {
+pub(in crate::decode) fn wrong_in_text(text: &[u8]) -> Option<(usize, &'static str)> {
     let illegal = illegal(text).map(|at| (at, "illegal_char"));
     let looked_at = &text[..illegal.map_or(text.len(), |(at, _)| at)];
     // `]]>` is looked for by its last byte, which is rare.
@@ -50,7 +50,7 @@ pub(super) fn whole_part(text: &[u8]) -> usize {
     end
 }
 
-pub(super) fn is_space(byte: u8) -> bool {
+pub(in crate::decode) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
@@ -74,8 +74,8 @@ pub(super) fn is_name(text: &str) -> bool {
 }
 
 /// The name without its prefix.
-pub(super) fn local(name: &str) -> &str {
-    name.split_once(':').map_or(name, |(_, local)| local)
+pub(in crate::decode) fn local(name: &[u8]) -> &[u8] {
+    name.iter().position(|b| *b == b':').map_or(name, |at| &name[at + 1..])
 }
 
 /// The character that `&…;` stands for, or the reject's reason.

@@ -43,7 +43,7 @@ impl Outline {
     pub(super) fn expects(&self, name: &str) -> bool {
         self.expects_records()
             && !(self.open.is_empty() && self.root_seen)
-            && self.record_path.last().is_some_and(|record| record == local(name))
+            && self.record_path.last().is_some_and(|record| record.as_bytes() == local(name.as_bytes()))
     }
 
     pub(super) fn open(&mut self, name: &str, depth_max: usize) -> Result<(), Stop> {
@@ -51,7 +51,7 @@ impl Outline {
             if self.root_seen {
                 return fault(0, "content_after_root", "a second root element");
             }
-            if self.record_path[0] != local(name) {
+            if self.record_path[0].as_bytes() != local(name.as_bytes()) {
                 self.foreign_root = Some(shortened(name));
                 return fault(0, "unexpected_root", "");
             }
@@ -63,7 +63,7 @@ impl Outline {
             return Err(Stop::Fault(too_deep(0, depth_max)));
         }
         if self.on_path == self.open.len()
-            && self.record_path.get(self.on_path).is_some_and(|n| n == local(name))
+            && self.record_path.get(self.on_path).is_some_and(|n| n.as_bytes() == local(name.as_bytes()))
         {
             self.on_path += 1;
         }

@@ -2,7 +2,7 @@
 //! the first and may stand anywhere.
 
 use super::chars::is_space;
-use super::token::{DOCTYPE, Scan, Stop, Token, fault};
+use super::token::{DOCTYPE, Scan, Stop, Token, fault, text_of};
 
 impl<'b> Scan<'b> {
     /// A DOCTYPE that names an external DTD is passed over, and the DTD never fetched; one with
@@ -54,9 +54,9 @@ impl<'b> Scan<'b> {
             self.until(start, b"?>")?;
         }
         match target {
-            "xml" => self.declaration(start, self.at - 2),
-            _ if target.eq_ignore_ascii_case("xml") => {
-                fault(0, "bad_declaration", format!("`<?{target}` is reserved"))
+            b"xml" => self.declaration(start, self.at - 2),
+            _ if target.eq_ignore_ascii_case(b"xml") => {
+                fault(0, "bad_declaration", format!("`<?{}` is reserved", text_of(target)))
             }
             _ => Ok(Token::Aside),
         }

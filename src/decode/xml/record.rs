@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::chars::{UNDECODABLE, local, resolve, wrong_in_text};
-use super::split::Tokens;
-use super::token::{Fault, Limits, Stop, Token};
+use super::token::{Fault, Limits, Stop, Token, text_of};
+use super::tokens::Tokens;
 use crate::decode::rows::Rows;
 
 /// What stays the same from record to record.
@@ -21,13 +21,13 @@ impl Shape {
     pub(super) fn read(
         &self,
         tokens: &mut Tokens<'_>,
-        name: &str,
+        name: &[u8],
         complete: bool,
         undecodable: &'static str,
         rows: &mut Rows,
     ) -> Result<usize, Stop> {
         let reason = |flaw: &'static str| if flaw == UNDECODABLE { undecodable } else { flaw };
-        let mut open: Vec<&str> = Vec::new();
+        let mut open: Vec<&[u8]> = Vec::new();
         let mut field = None;
         // Fields come in the same order nearly always: look where the last one was found plus one.
         let mut guess = 0;
@@ -41,11 +41,10 @@ impl Shape {
                 Token::Start { name, attributes, empty } => {
                     rows.drift().attributes(attributes);
                     if open.is_empty() {
-                        let name = local(name);
-                        field = self.find(name, &mut guess);
+                        field = self.find(local(name), &mut guess);
                         match field {
                             Some(column) => rows.start(column),
-                            None => rows.drift().unknown(name),
+                            None => rows.drift().unknown(text_of(local(name))),
                         }
                     } else if let Some(column) = field {
                         rows.spoil("nested_element", Some(column));
@@ -53,17 +52,29 @@ impl Shape {
                     if open.len() == self.depth_max {
                         return Err(Stop::Fault(too_deep(at, self.depth_max)));
                     }
-                    match empty {
-                        false => open.push(name),
-                        true if open.is_empty() => field = None,
-                        true => {}
+                    if !empty {
+                        match tokens.plain_field(name) {
+                            None => open.push(name),
+                            Some(text) => {
+                                if let Some(column) = field {
+                                    rows.text(column, text);
+                                }
+                                field = field.filter(|_| !open.is_empty());
+                            }
+                        }
+                    } else if open.is_empty() {
+                        field = None;
                     }
                 }
                 Token::End(found) => match open.pop() {
-                    Some(wanted) if wanted != found => return Err(Stop::Fault(mismatch(at, found, wanted))),
+                    Some(wanted) if wanted != found => {
+                        return Err(Stop::Fault(mismatch(at, text_of(found), text_of(wanted))));
+                    }
                     Some(_) if open.is_empty() => field = None,
                     Some(_) => {}
-                    None if found != name => return Err(Stop::Fault(mismatch(at, found, name))),
+                    None if found != name => {
+                        return Err(Stop::Fault(mismatch(at, text_of(found), text_of(name))));
+                    }
                     None => return Ok(read.end),
                 },
                 // It may go on, and the record ends behind it in any case.
@@ -82,7 +93,7 @@ impl Shape {
                 Token::Reference(reference) => match resolve(reference) {
                     Ok(char) => {
                         if let Some(column) = field {
-                            rows.text(column, char.encode_utf8(&mut [0; 4]));
+                            rows.text(column, char.encode_utf8(&mut [0; 4]).as_bytes());
                         }
                     }
                     Err(reason) => rows.spoil(reason, field),
@@ -97,12 +108,12 @@ impl Shape {
         Err(Stop::Incomplete)
     }
 
-    fn find(&self, name: &str, guess: &mut usize) -> Option<usize> {
-        if self.fields.get(*guess).is_some_and(|f| f == name) {
+    fn find(&self, name: &[u8], guess: &mut usize) -> Option<usize> {
+        if self.fields.get(*guess).is_some_and(|f| f.as_bytes() == name) {
             *guess += 1;
             return Some(*guess - 1);
         }
-        let found = self.fields.iter().position(|f| f == name)?;
+        let found = self.fields.iter().position(|f| f.as_bytes() == name)?;
         *guess = found + 1;
         Some(found)
     }
@@ -116,7 +127,7 @@ fn value(text: &[u8], field: Option<usize>, rows: &mut Rows) -> Option<&'static 
             true => Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n")),
             false => Cow::Borrowed(text),
         };
-        rows.text(column, &text);
+        rows.text(column, text.as_bytes());
     }
     None
 }
