@@ -9,7 +9,7 @@ use chrono::{DateTime, Datelike, NaiveDate, Timelike};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray};
 use datafusion::arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Decimal256Type, DecimalType, Field, Fields, Float64Type, Int64Type,
-    Time64MicrosecondType, TimestampMicrosecondType,
+    Time64MicrosecondType, TimestampMicrosecondType, i256,
 };
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 
@@ -210,15 +210,19 @@ pub(super) fn value_text(column: &ArrayRef, row: usize, format: TimestampFormat)
             decimal_text(&column.as_primitive::<Decimal128Type>().value_as_string(row))
         }
         DataType::Decimal256(..) => {
-            // A BIGNUMERIC has up to 77 digits, one more than Arrow's own text of it shows.
             let values = column.as_primitive::<Decimal256Type>();
-            decimal_text(&Decimal256Type::format_decimal(values.value(row), u8::MAX, values.scale()))
+            bignumeric_text(values.value(row), values.scale())
         }
         DataType::Binary => STANDARD.encode(column.as_binary::<i32>().value(row)),
         _ => ArrayFormatter::try_new(column.as_ref(), &FormatOptions::default())
             .map(|f| f.value(row).to_string().replace(['"', '\\'], ""))
             .unwrap_or_default(),
     }
+}
+
+/// A BIGNUMERIC has up to 77 digits, one more than Arrow's own text of it shows.
+pub(super) fn bignumeric_text(value: i256, scale: i8) -> String {
+    decimal_text(&Decimal256Type::format_decimal(value, u8::MAX, scale))
 }
 
 pub(super) fn decimal_text(text: &str) -> String {

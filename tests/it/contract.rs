@@ -25,6 +25,7 @@ contract! {
     jobs
     load_text
     queries
+    rare_types
     round_trip
     service
     statements

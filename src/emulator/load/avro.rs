@@ -22,12 +22,14 @@ use super::parquet::{self as columns, ParquetOptions};
 use super::read_failed;
 use super::spec::flag;
 use crate::emulator::destination::Target;
-use crate::emulator::fields::{Field, Mode, timestamp_type};
+use crate::emulator::fields::{Field, Kind, Mode, timestamp_type};
 use crate::emulator::sources::Source;
 use crate::emulator::versions::Part;
 use crate::emulator::wire::{Failure, Outcome};
 
 const BATCH_ROWS: usize = 8192;
+/// How BigQuery says of a text or record in an Avro file which of its own types it is.
+const SQL_TYPE: &str = "sqlType";
 
 /// What `configuration.load` says about Avro.
 #[derive(Debug, Clone)]
@@ -90,7 +92,31 @@ pub(super) fn fields_of(path: &Path, uri: &str, options: &AvroOptions) -> Outcom
     let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?);
     let builder = builder.map_err(|e| read_failed(uri, e))?;
     set_modes(&mut found, builder.schema().fields());
+    set_kinds(&mut found, builder.schema().fields());
     Ok(found)
+}
+
+/// Types that Avro does not have are told by what the schema says of a text or of a record.
+fn set_kinds(found: &mut [Field], columns: &Fields) {
+    for (field, column) in found.iter_mut().zip(columns) {
+        let item = match column.data_type() {
+            DataType::List(item) => item.as_ref(),
+            _ => column.as_ref(),
+        };
+        let named = item.metadata().get(SQL_TYPE).or_else(|| column.metadata().get(SQL_TYPE));
+        let kind = named.and_then(|name| Kind::parse(name.trim_matches('"')));
+        match (item.data_type(), kind) {
+            (DataType::Utf8, Some(kind @ (Kind::Json | Kind::Geography | Kind::Interval))) => {
+                field.kind = kind;
+            }
+            (bounds, Some(kind @ Kind::Range(_))) if kind.arrow_type().as_ref() == Some(bounds) => {
+                field.kind = kind;
+                field.fields = Vec::new();
+            }
+            (DataType::Struct(children), _) => set_kinds(&mut field.fields, children),
+            _ => {}
+        }
+    }
 }
 
 fn set_modes(found: &mut [Field], columns: &Fields) {
@@ -163,7 +189,9 @@ fn plain_field(field: &ArrowField, logical_types: bool) -> Outcome<ArrowField> {
         | DataType::Decimal256(..) => field.data_type().clone(),
         _ => return Err(unsupported(field)),
     };
-    Ok(ArrowField::new(field.name(), data_type, field.is_nullable()))
+    let sql_type = field.metadata().get_key_value(SQL_TYPE).map(|(key, name)| (key.clone(), name.clone()));
+    let plain = ArrowField::new(field.name(), data_type, field.is_nullable());
+    Ok(plain.with_metadata(sql_type.into_iter().collect()))
 }
 
 fn unsupported(field: &ArrowField) -> Failure {

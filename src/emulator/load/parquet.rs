@@ -273,7 +273,7 @@ fn check_type(column: &ArrowField, field: &Field) -> Outcome<bool> {
     if let (DataType::Struct(children), Kind::Record) = (one, field.kind) {
         check_schema(&Schema::new(children.clone()), &field.fields)?;
     }
-    if matches!(field.kind, Kind::Json | Kind::Geography | Kind::Interval) {
+    if matches!(field.kind, Kind::Json | Kind::Geography | Kind::Interval | Kind::Range(_)) {
         return Ok(false); // every value is looked at
     }
     let wanted = field.arrow();
@@ -394,11 +394,15 @@ fn around_list(
     Ok(Arc::new(StructArray::try_new(outer.clone(), vec![Arc::new(list)], nulls.cloned())?))
 }
 
-/// Texts that are JSON, GEOGRAPHY or INTERVAL in the table, checked and in their canonical spelling.
+/// Texts that are JSON, GEOGRAPHY or INTERVAL in the table, checked and in their canonical spelling; RANGEs,
+/// checked.
 fn with_text_kinds(batch: &RecordBatch, fields: &[Field]) -> Outcome<RecordBatch> {
     let mut columns = batch.columns().to_vec();
     for (index, column) in batch.schema().fields().iter().enumerate() {
         let Some(field) = fields.iter().find(|f| same_name(&f.name, column.name())) else { continue };
+        if let (Kind::Range(_), DataType::Struct(_)) = (field.kind, column.data_type()) {
+            check_bounds(&columns[index], field)?;
+        }
         if !matches!(field.kind, Kind::Json | Kind::Geography | Kind::Interval)
             || field.mode == Mode::Repeated
         {
@@ -437,6 +441,22 @@ fn with_text_kinds(batch: &RecordBatch, fields: &[Field]) -> Outcome<RecordBatch
     let schema = Arc::new(Schema::new(named.collect::<Vec<_>>()));
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(schema, columns, &options).map_err(|e| Failure::backend(e.to_string()))
+}
+
+/// A RANGE starts before it ends; a bound that is NULL is none.
+fn check_bounds(column: &ArrayRef, field: &Field) -> Outcome<()> {
+    let ranges = column.as_struct();
+    let ordered = compute::kernels::cmp::lt(ranges.column(0), ranges.column(1))
+        .map_err(|e| Failure::invalid(format!("column {}: {e}", field.name)))?;
+    let wrong = |row: usize| ranges.is_valid(row) && ordered.is_valid(row) && !ordered.value(row);
+    if (0..ranges.len()).any(wrong) {
+        return Err(Failure::invalid(format!(
+            "Invalid {} value in column {}: Range start element must be smaller than range end element.",
+            field.kind.sql(),
+            field.name
+        )));
+    }
+    Ok(())
 }
 
 /// No decimal is rounded: a NUMERIC that needs more digits after the point is out of range.

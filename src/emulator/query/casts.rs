@@ -16,7 +16,7 @@ use datafusion::common::{Result, exec_err, plan_err};
 use super::functions::decimals;
 use super::library::signature_name;
 use super::values;
-use crate::emulator::encode::decimal_text;
+use crate::emulator::encode::{bignumeric_text, decimal_text};
 use crate::emulator::fields::Kind;
 
 pub(super) const NUMERIC: DataType = DataType::Decimal128(38, 9);
@@ -241,8 +241,7 @@ fn to_text(from: &ArrayRef, safe: bool) -> Result<ArrayRef> {
         }
         DataType::Decimal256(..) => {
             let array = from.as_primitive::<Decimal256Type>();
-            let text = |row: usize| array.is_valid(row).then(|| decimal_text(&array.value_as_string(row)));
-            (0..array.len()).map(text).collect()
+            array.iter().map(|value| value.map(|value| bignumeric_text(value, array.scale()))).collect()
         }
         DataType::Time64(_) => {
             let micros = from.as_primitive::<Time64MicrosecondType>();
