@@ -52,6 +52,7 @@ pub mod sweep;
 pub mod query;
 pub mod export;
 pub mod tables;
+pub mod bench;
 
 // Stand-ins, so that everything runs offline: the source's API and BigQuery itself.
 pub mod demo;

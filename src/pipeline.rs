@@ -36,9 +36,10 @@ use crate::stage::journal::{Appended, Chain};
 use crate::stage::{self, Store, WindowWriter, Written};
 use crate::telemetry::Progress;
 use crate::transform::Transform;
-use reading::{Reading, Records};
+use reading::Reading;
 
-pub use assemble::{Order, World, connect, destination, open_source, open_store};
+pub use assemble::{Order, World, connect, destination, open_engine, open_source, open_store, stage_options};
+pub use reading::{Decoded, Records, records};
 
 /// Failed jobs of earlier runs that are passed over for one partition; each is one that some run
 /// sent and whose failure no journal tells of.
@@ -211,11 +212,7 @@ impl Backfill {
     async fn fetch_to_parquet(&self, window: Window, folder: &str) -> Result<(Manifest, Written)> {
         let Records { input, mut decoding } = self.fetch(window).await?;
         let (mut rows_out, tally) = self.transform.run(input).await?;
-        let options = stage::Options {
-            file_bytes_max: self.pipeline.stage.file_mib_max << 20,
-            row_group_rows: self.pipeline.stage.row_group_rows,
-            zstd_level: self.pipeline.stage.zstd_level,
-        };
+        let options = stage_options(&self.pipeline);
         let schema = self.pipeline.columns.arrow();
         let mut writer = WindowWriter::new(schema, self.pipeline.epoch, window, options, &self.scratch)?;
         let mut rows = 0;
@@ -375,12 +372,9 @@ impl Backfill {
 
     /// Fetches and decodes one window, keeping nothing.
     async fn count(&self, window: Window) -> Result<WindowCounts> {
-        let Records { mut input, mut decoding } = self.fetch(window).await?;
-        while input.recv().await.is_some() {}
-        match decoding.join_next().await {
-            Some(Ok(decoded)) => Ok(decoded?.counts),
-            _ => Err(Error::failed("the decoder died")),
-        }
+        let mut records = self.fetch(window).await?;
+        while records.input.recv().await.is_some() {}
+        Ok(records.end().await?.counts)
     }
 
     /// Asks the source for a window, and starts to decode what comes.

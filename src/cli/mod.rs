@@ -1,6 +1,7 @@
 //! The command line: what was typed, turned into what the flows take. One file per command.
 
 mod backfill;
+mod bench;
 mod completions;
 mod connect;
 mod demo;
@@ -42,6 +43,7 @@ Examples:
   api2bq promote flows --days 30                  rebuild production from staging
   api2bq query 'SELECT COUNT(*) FROM LANL.flows'  GoogleSQL, with its price first
   api2bq table show LANL.flows                    columns, partitions, times and labels
+  api2bq bench                                    how fast the stages are on this machine
 
 Exit codes:
   0 complete   1 failed   2 usage or configuration   3 incomplete (windows or rejects named)
@@ -65,6 +67,9 @@ enum Command {
     Table(table::Args),
     Source(source::Args),
     Emulator(emulator::Args),
+    Bench(bench::Args),
+    #[command(hide = true)]
+    BenchStage(bench::StageArgs),
     Completions(completions::CompletionArgs),
     Man(completions::ManArgs),
 }
@@ -127,6 +132,7 @@ pub fn run() -> ExitCode {
     };
     let ended = runtime.block_on(async {
         let (serves, stops_itself) = (cli.command.serves(), cli.command.stops_itself());
+        let measures = matches!(cli.command, Command::Bench(_));
         let command = cli.command.run(&cli.global);
         let ended = tokio::select! {
             ended = command => Some(ended),
@@ -136,6 +142,8 @@ pub fn run() -> ExitCode {
             Some(ended) => ended,
             // That is how a server is stopped.
             None if serves => Ok(()),
+            // It leaves nothing behind that could be resumed.
+            None if measures => Err(Error::new(Kind::Interrupted, "interrupted")),
             None => {
                 // Its windows were dropped with it: what the journal says now, it will say tomorrow.
                 if let Some(missing) = backfill::missing().await {
@@ -183,6 +191,8 @@ impl Command {
             Command::Table(args) => table::run(args, global).await,
             Command::Source(args) => source::run(args).await,
             Command::Emulator(args) => emulator::run(args).await,
+            Command::Bench(args) => bench::run(args, global).await,
+            Command::BenchStage(_) => bench::run_stage().await,
             Command::Completions(args) => completions::completions(&args),
             Command::Man(args) => completions::man(&args),
         }

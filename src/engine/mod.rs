@@ -1,5 +1,6 @@
 //! The only place where a DataFusion session is built.
 
+mod files;
 pub mod latest;
 
 use std::path::PathBuf;
@@ -12,6 +13,8 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use crate::error::{Error, Result};
+
+pub use files::{DayFiles, Table};
 
 /// Limits that every query of one process shares.
 #[derive(Debug, Clone)]

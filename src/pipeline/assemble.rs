@@ -14,7 +14,7 @@ use crate::partition::Window;
 use crate::plan::{Plan, Until};
 use crate::schema::Format;
 use crate::source::{self, Headers, Source, Timeouts};
-use crate::stage::Store;
+use crate::stage::{self, Store};
 use crate::telemetry::{Progress, Show};
 use crate::transform::Transform;
 
@@ -61,12 +61,7 @@ impl Backfill {
         // Here, so that two runs that start at once do not meet in it.
         std::fs::create_dir_all(&scratch)
             .map_err(|e| Error::failed(format!("cannot create `{}`", scratch.display())).caused_by(e))?;
-        let engine = Engine::new(engine::Options {
-            memory_bytes: pipeline.limits.memory_mib << 20,
-            spill_dir: Some(scratch.clone()),
-            batch_rows: pipeline.limits.batch_rows,
-            ..engine::Options::default()
-        })?;
+        let engine = open_engine(&pipeline, scratch.clone())?;
         let transform = Transform::new(&engine, &pipeline.stage_sql, &pipeline.columns).await?;
         let bigquery = match order.until {
             Until::Load => Some(connect(&pipeline, bigquery, &effects).await?),
@@ -119,6 +114,25 @@ pub fn open_source(pipeline: &Pipeline, effects: &Effects) -> Result<Source> {
         },
         effects: effects.clone(),
     })
+}
+
+/// The engine under the pipeline's limits; what does not fit spills to `scratch`.
+pub fn open_engine(pipeline: &Pipeline, scratch: PathBuf) -> Result<Engine> {
+    Engine::new(engine::Options {
+        memory_bytes: pipeline.limits.memory_mib << 20,
+        spill_dir: Some(scratch),
+        batch_rows: pipeline.limits.batch_rows,
+        ..engine::Options::default()
+    })
+}
+
+/// How the pipeline's staged files are cut.
+pub fn stage_options(pipeline: &Pipeline) -> stage::Options {
+    stage::Options {
+        file_bytes_max: pipeline.stage.file_mib_max << 20,
+        row_group_rows: pipeline.stage.row_group_rows,
+        zstd_level: pipeline.stage.zstd_level,
+    }
 }
 
 pub fn open_store(pipeline: &Pipeline, effects: &Effects) -> Result<Store> {

@@ -17,7 +17,7 @@ use crate::partition::Window;
 use crate::reject::Reject;
 use crate::schema::Format;
 use crate::source::{Body, Source, excerpt};
-use crate::telemetry::WindowProgress;
+use crate::telemetry::{Progress, Show, WindowProgress};
 
 /// Of a body that is not what it should be, so much is looked at for the line that is shown of it.
 const SHOWN_BYTES: usize = 1000;
@@ -33,15 +33,32 @@ pub(super) struct Reading {
 }
 
 /// Record batches as they are decoded, and how it ended.
-pub(super) struct Records {
-    pub(super) input: mpsc::Receiver<Result<RecordBatch>>,
+#[derive(Debug)]
+pub struct Records {
+    pub input: mpsc::Receiver<Result<RecordBatch>>,
     pub(super) decoding: JoinSet<Result<Decoded>>,
 }
 
 /// What a body held, once all of it was read.
-pub(super) struct Decoded {
-    pub(super) counts: WindowCounts,
+#[derive(Debug)]
+pub struct Decoded {
+    pub counts: WindowCounts,
     pub(super) rejects: Vec<Reject>,
+}
+
+/// Decodes one body as a backfill does. Nobody is shown how far it has come.
+pub fn records(pipeline: &Pipeline, source: &Source, window: Window, body: Body) -> Result<Records> {
+    let bar = Progress::new(Show::Off, 1).window("", None);
+    Ok(Reading::new(pipeline, source, window, &body)?.start(body, bar))
+}
+
+impl Records {
+    /// How the decoding ended, once all batches were taken.
+    pub async fn end(mut self) -> Result<Decoded> {
+        drop(self.input);
+        let ended = self.decoding.join_next().await;
+        ended.and_then(|ended| ended.ok()).ok_or_else(|| Error::failed("the decoder died"))?
+    }
 }
 
 impl Decoded {

@@ -32,6 +32,8 @@ fn every_commands_help_reads_as_reviewed() {
         "table iam remove",
         "source",
         "emulator",
+        "bench",
+        "bench sql",
         "completions",
         "man",
     ] {

@@ -12,6 +12,7 @@ mod bad_large;
 mod bad_state;
 mod bad_windows;
 mod bad_xml;
+mod bench;
 mod chaos;
 mod commands;
 mod compare;
