@@ -32,6 +32,16 @@ pub fn redacted(url: &str) -> String {
     url.to_string().replace("%7B", "{").replace("%7D", "}")
 }
 
+/// True for this machine itself.
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
+}
+
 /// What a run must not show, to be taken out of texts by others: some servers repeat the request in
 /// their errors.
 #[derive(Clone, Default)]

@@ -24,6 +24,7 @@ mod tables;
 mod wire;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use gcp_bigquery_client::Client;
@@ -73,6 +74,8 @@ pub struct BigQuery {
     http: reqwest::Client,
     credentials: Arc<dyn Authenticator>,
     base: String,
+    /// By whatever is at `base`, once; all clones know.
+    was_answered: Arc<AtomicBool>,
     options: Options,
 }
 
@@ -112,7 +115,7 @@ impl BigQuery {
             .build_from_authenticator(Arc::clone(&credentials))
             .await
             .map_err(|e| failed(&e))?;
-        Ok(BigQuery { client, http, credentials, base, options })
+        Ok(BigQuery { client, http, credentials, base, was_answered: Arc::default(), options })
     }
 
     /// Where the service is, for messages.

@@ -1,5 +1,7 @@
 //! Datasets and tables: looked at, and created where they are missing.
 
+use std::sync::atomic::Ordering;
+
 use gcp_bigquery_client::error::BQError;
 use gcp_bigquery_client::model::dataset::Dataset;
 use gcp_bigquery_client::model::field_type::FieldType;
@@ -14,7 +16,7 @@ use url::Url;
 
 use super::BigQuery;
 use super::names::TableId;
-use super::wire::{Refusal, refusal};
+use super::wire::Refusal;
 use crate::effects::Door;
 use crate::error::{Error, Result};
 use crate::schema::{ColumnType, Columns, Mode};
@@ -124,8 +126,11 @@ impl BigQuery {
             let answer = async { Ok(call().await) };
             let name = || format!("{verb} {what}");
             match self.options.effects.pass(Door::BigQuery, name, answer).await {
-                Ok(Ok(value)) => return Ok(Ok(value)),
-                Ok(Err(error)) => match refusal(error)? {
+                Ok(Ok(value)) => {
+                    self.was_answered.store(true, Ordering::Relaxed);
+                    return Ok(Ok(value));
+                }
+                Ok(Err(error)) => match self.refusal(error)? {
                     refusal if refusal.is_retryable() => tries.wait_or(refusal.into_error(what)).await?,
                     refusal => return Ok(Err(refusal)),
                 },

@@ -1,5 +1,6 @@
 //! One REST call, with its status, its reason and its Retry-After kept.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use super::access::Need;
 use super::{BigQuery, auth};
 use crate::effects::Door;
 use crate::error::{Error, Result};
-use crate::location::redacted;
+use crate::location::{is_loopback, redacted};
 use crate::retry::parse_retry_after;
 
 /// What is asked of the service.
@@ -62,13 +63,8 @@ impl Received {
         if status == StatusCode::NO_CONTENT {
             return Ok(Answer { document: Value::Null, served_ms });
         }
-        let document = serde_json::from_slice(&bytes).map_err(|_| Refusal {
-            status: 0,
-            reason: String::new(),
-            message: "the answer is no JSON".into(),
-            repeated: false,
-            retry_after,
-        })?;
+        let document = serde_json::from_slice(&bytes)
+            .map_err(|_| Refusal { retry_after, ..Refusal::no_answer("the answer is no JSON") })?;
         Ok(Answer { document, served_ms })
     }
 }
@@ -76,16 +72,29 @@ impl Received {
 /// An answer that is not 2xx, or none at all.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    /// 0 when there was no answer.
+    /// 0 when there was no answer, or none of this service.
     pub(super) status: u16,
     pub(super) reason: String,
     pub(super) message: String,
     /// An earlier attempt of the same call was not answered: it may have done its work.
     pub(super) repeated: bool,
+    /// Asking again brings no other answer: nothing listens there, or another program does.
+    is_final: bool,
     retry_after: Option<Duration>,
 }
 
 impl Refusal {
+    fn no_answer(message: impl Into<String>) -> Refusal {
+        Refusal {
+            status: 0,
+            reason: String::new(),
+            message: message.into(),
+            repeated: false,
+            is_final: false,
+            retry_after: None,
+        }
+    }
+
     /// What Google calls retryable. `quotaExceeded` is an answer, not weather: it holds for hours.
     pub(super) fn is_retryable(&self) -> bool {
         const REASONS: [&str; 6] = [
@@ -96,7 +105,9 @@ impl Refusal {
             "jobBackendError",
             "jobInternalError",
         ];
-        matches!(self.status, 0 | 429 | 500 | 502 | 503 | 504) || REASONS.contains(&self.reason.as_str())
+        let is_weather =
+            matches!(self.status, 0 | 429 | 500 | 502 | 503 | 504) || REASONS.contains(&self.reason.as_str());
+        is_weather && !self.is_final
     }
 
     pub(super) fn into_error(self, what: &str) -> Error {
@@ -106,11 +117,10 @@ impl Refusal {
             status => format!("{what}: BigQuery answered {status} {}: {}", self.reason, self.message),
         };
         let error = Error::failed(message).with_retry_after(self.retry_after);
+        let error = if retryable { error.retryable() } else { error };
         match self.status {
-            _ if retryable && self.status == 0 => {
-                error.retryable().hint("is BIGQUERY_EMULATOR_HOST right, and `api2bq emulator` running?")
-            }
-            _ if retryable => error.retryable(),
+            0 => error.hint("is BIGQUERY_EMULATOR_HOST right, and `api2bq emulator` running?"),
+            _ if retryable => error,
             401 => error.hint("the credentials are not accepted; check GOOGLE_APPLICATION_CREDENTIALS"),
             403 if self.reason == "accessDenied" => {
                 error.hint("the account needs the roles BigQuery Data Editor and BigQuery Job User")
@@ -169,13 +179,7 @@ impl BigQuery {
     ) -> Result<Result<Received, Refusal>> {
         let name = || format!("{} {}", ask.method, ask.path);
         match self.options.effects.pass(Door::BigQuery, name, answer).await {
-            Err(lost) if lost.is_retryable() => Ok(Err(Refusal {
-                status: 0,
-                reason: String::new(),
-                message: lost.to_string(),
-                repeated: false,
-                retry_after: None,
-            })),
+            Err(lost) if lost.is_retryable() => Ok(Err(Refusal::no_answer(lost.to_string()))),
             answer => answer,
         }
     }
@@ -195,8 +199,9 @@ impl BigQuery {
         }
         let response = match request.send().await {
             Ok(response) => response,
-            Err(error) => return Ok(Err(self.no_answer(error))),
+            Err(error) => return Ok(Err(self.no_answer("no answer", error))),
         };
+        self.was_answered.store(true, Ordering::Relaxed);
         let status = response.status();
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok());
         let retry_after =
@@ -204,21 +209,41 @@ impl BigQuery {
         let served_ms = response.headers().get(DATE).and_then(|v| v.to_str().ok()).and_then(date_ms);
         let bytes = match response.bytes().await {
             Ok(bytes) => bytes,
-            Err(error) => return Ok(Err(self.no_answer(error))),
+            Err(error) => return Ok(Err(self.no_answer("no answer", error))),
         };
         if status.is_success() {
             return Ok(Ok(Received { status, bytes, served_ms, retry_after }));
         }
         let document: Option<Value> = serde_json::from_slice(&bytes).ok();
-        let error = document.as_ref().map(|d| &d["error"]);
+        let error = document.as_ref().map(|d| &d["error"]).filter(|error| error.is_object());
         let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
-        Ok(Err(Refusal {
+        let refusal = Refusal {
             status: status.as_u16(),
             reason: text(error.map(|e| &e["errors"][0]["reason"])),
             message: text(error.map(|e| &e["message"])),
-            repeated: false,
             retry_after,
-        }))
+            ..Refusal::no_answer("")
+        };
+        // In a bad moment a proxy on the way answers for the service; a plain no has its document.
+        if error.is_none() && !refusal.is_retryable() {
+            let (service, url) = self.service();
+            let message = format!(
+                "what answers at `{url}` is not {service}, or does not know this call: \
+                                   HTTP {} without {service}'s error document",
+                status.as_u16()
+            );
+            return Ok(Err(Refusal { is_final: true, ..Refusal::no_answer(message) }));
+        }
+        Ok(Err(refusal))
+    }
+
+    /// What is spoken to, and where.
+    fn service(&self) -> (&'static str, String) {
+        let url = redacted(&self.base);
+        match url.strip_suffix("/storage/v1") {
+            Some(host) => ("Cloud Storage", host.to_owned()),
+            None => ("BigQuery", url.trim_end_matches("/bigquery/v2").to_owned()),
+        }
     }
 
     /// A call that is repeated on weather: reads, and writes that say by 409 that they were done.
@@ -248,9 +273,52 @@ impl BigQuery {
         }
     }
 
-    fn no_answer(&self, error: reqwest::Error) -> Refusal {
-        no_answer(&format!("no answer from `{}`", redacted(&self.base)), error)
+    fn no_answer(&self, start: &str, error: reqwest::Error) -> Refusal {
+        let (_, url) = self.service();
+        // On this machine a refused connection means that nothing listens; waiting brings nobody. One that
+        // has answered before may be starting again.
+        let is_here = error.url().is_some_and(is_loopback);
+        if is_here && is_refused(&error) && !self.was_answered.load(Ordering::Relaxed) {
+            let message = format!("nothing listens at `{url}`");
+            return Refusal { is_final: true, ..Refusal::no_answer(message) };
+        }
+        let error = error.without_url();
+        Refusal::no_answer(format!("{start} from `{url}`{}", causes(&error)))
     }
+
+    /// The crate's error as ours; status and reason as far as the crate kept them.
+    pub(super) fn refusal(&self, error: BQError) -> Result<Refusal> {
+        match error {
+            BQError::ResponseError { error } => {
+                self.was_answered.store(true, Ordering::Relaxed);
+                Ok(Refusal {
+                    status: u16::try_from(error.error.code).unwrap_or(0),
+                    reason: error
+                        .error
+                        .errors
+                        .first()
+                        .and_then(|e| e.get("reason").cloned())
+                        .unwrap_or_default(),
+                    ..Refusal::no_answer(error.error.message)
+                })
+            }
+            // Also what the crate makes of any answer that is not its JSON, a 503 of a proxy for one.
+            BQError::RequestError(error) => Ok(self.no_answer("no answer that can be read", error)),
+            error => Err(auth::no_token(&error)),
+        }
+    }
+}
+
+fn is_refused(error: &reqwest::Error) -> bool {
+    let mut source: Option<&dyn std::error::Error> = Some(error);
+    while let Some(cause) = source {
+        let io = cause.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
 }
 
 fn date_ms(http_date: &str) -> Option<u64> {
@@ -259,29 +327,12 @@ fn date_ms(http_date: &str) -> Option<u64> {
 }
 
 /// Every cause on the way down, since reqwest's own message names none of them.
-fn no_answer(start: &str, error: reqwest::Error) -> Refusal {
-    let error = error.without_url();
-    let mut message = start.to_owned();
-    let mut source: Option<&dyn std::error::Error> = Some(&error);
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut message = String::new();
+    let mut source = Some(error);
     while let Some(cause) = source {
         message = format!("{message}: {cause}");
         source = cause.source();
     }
-    Refusal { status: 0, reason: String::new(), message, repeated: false, retry_after: None }
-}
-
-/// The crate's error as ours; status and reason as far as the crate kept them.
-pub(super) fn refusal(error: BQError) -> Result<Refusal> {
-    match error {
-        BQError::ResponseError { error } => Ok(Refusal {
-            status: u16::try_from(error.error.code).unwrap_or(0),
-            reason: error.error.errors.first().and_then(|e| e.get("reason").cloned()).unwrap_or_default(),
-            message: error.error.message,
-            repeated: false,
-            retry_after: None,
-        }),
-        // Also what the crate makes of any answer that is not its JSON, a 503 of a proxy for one.
-        BQError::RequestError(error) => Ok(no_answer("no answer that can be read", error)),
-        error => Err(auth::no_token(&error)),
-    }
+    message
 }

@@ -18,7 +18,7 @@ use super::limit::{Limits, Packed, limited};
 use super::{Body, Options, secrets};
 use crate::effects::Clock;
 use crate::error::{Error, Result};
-use crate::location::{Secrets, redacted};
+use crate::location::{Secrets, is_loopback, redacted};
 use crate::retry::parse_retry_after;
 
 /// How long to wait for a connection, for the response's headers, and for the next bytes of a body.
@@ -227,15 +227,6 @@ fn is_link_local(url: &Url) -> bool {
             ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_link_local())
         }
         Some(url::Host::Domain(name)) => name == "metadata.google.internal",
-        None => false,
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
         None => false,
     }
 }
