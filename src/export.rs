@@ -126,7 +126,7 @@ impl Plan {
             has_header: self.order.has_header,
             delimiter: &self.order.delimiter,
         };
-        let ended = running.during(bigquery, &id, bigquery.extract(&job)).await?;
+        let ended = bigquery.extract(&job, running).await?;
         ended.map_err(|JobFailure { reason, message, .. }| {
             let error = Error::failed(format!("export failed: {reason}: {message}"));
             match reason.as_str() {

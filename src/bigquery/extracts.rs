@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::address::Address;
 use super::jobs::{Ended, JobFailure};
+use super::running::Running;
 use super::tables::segments;
 use super::wire::Ask;
 use super::{BigQuery, GOOGLE};
@@ -48,7 +49,11 @@ pub enum Bucket {
 }
 
 impl BigQuery {
-    pub async fn extract(&self, job: &ExtractJob<'_>) -> Result<Result<Extracted, JobFailure>> {
+    pub async fn extract(
+        &self,
+        job: &ExtractJob<'_>,
+        running: &Running,
+    ) -> Result<Result<Extracted, JobFailure>> {
         let table = self.named(job.table);
         let mut extract = json!({
             "sourceTable": {
@@ -70,7 +75,7 @@ impl BigQuery {
             _ => {}
         }
         let configuration = json!({ "extract": extract });
-        let ended = self.run_job(job.id, configuration, &["extract", "destinationUris"]).await?;
+        let ended = self.run_job(job.id, configuration, &["extract", "destinationUris"], running).await?;
         Ok(ended.map(|Ended { job, .. }| {
             let extract = &job["statistics"]["extract"];
             let number = |value: &Value| value.as_str().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);

@@ -17,6 +17,7 @@ use super::BigQuery;
 use super::address::Address;
 use super::names::TableId;
 use super::queries::Write;
+use super::running::Running;
 use super::tables::table_schema;
 use crate::error::{Error, Kind, Result};
 use crate::schema::Columns;
@@ -141,7 +142,7 @@ impl BigQuery {
     async fn run(&self, id: &str, configuration: JobConfiguration, identity: &[&str]) -> Result<JobResult> {
         let configuration = serde_json::to_value(&configuration)
             .map_err(|e| Error::failed("cannot write a job document").caused_by(e))?;
-        Ok(match self.run_job(id, configuration, identity).await? {
+        Ok(match self.run_job(id, configuration, identity, &Running::default()).await? {
             Ok(Ended { job, adopted }) => Ok(Done { adopted, ..done(&job) }),
             Err(failure) => Err(failure),
         })
@@ -149,11 +150,23 @@ impl BigQuery {
 
     /// Inserts and polls. `identity` leads to the part of the configuration that an adopted job must
     /// share; that its content is ours too is in the id. Source files may be others with the same rows.
+    /// As long as it runs, `running` can cancel it.
     pub(super) async fn run_job(
         &self,
         id: &str,
         configuration: Value,
         identity: &[&str],
+        running: &Running,
+    ) -> Result<Result<Ended, JobFailure>> {
+        running.during(self, id, self.insert_and_poll(id, configuration, identity, running)).await
+    }
+
+    async fn insert_and_poll(
+        &self,
+        id: &str,
+        configuration: Value,
+        identity: &[&str],
+        running: &Running,
     ) -> Result<Result<Ended, JobFailure>> {
         let mut reference = json!({ "jobId": id, "projectId": self.project() });
         if let Some(location) = self.location() {
@@ -178,6 +191,12 @@ impl BigQuery {
                     continue;
                 }
             };
+            // A job outside of the US and the EU is found only where it runs, which its answer says.
+            let there = match job["jobReference"]["location"].as_str() {
+                Some(location) => self.at(location),
+                None => self.clone(),
+            };
+            running.is_at(&there);
             let mut wait = Duration::from_millis(20);
             loop {
                 if job["status"]["state"] == "DONE" {
@@ -185,7 +204,7 @@ impl BigQuery {
                 }
                 self.options.effects.sleep(wait).await;
                 wait = (wait * 2).min(self.options.poll_max);
-                match self.get_job(id, &what).await? {
+                match there.get_job(id, &what).await? {
                     Some(looked_up) => job = looked_up,
                     None => {
                         let vanished = Error::failed(format!("{what} was there and cannot be found"));

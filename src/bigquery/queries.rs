@@ -9,6 +9,7 @@ use super::access::Need;
 use super::address::Address;
 use super::fields::{Field, fields};
 use super::jobs::{Ended, JobFailure};
+use super::running::Running;
 use super::tables::segments;
 use super::wire::Refusal;
 use crate::error::{Error, Result};
@@ -172,9 +173,14 @@ impl BigQuery {
     }
 
     /// Runs a query to its end. Its rows are read by [`BigQuery::query_rows`].
-    pub async fn run_query(&self, id: &str, query: &Query) -> Result<Result<Answered, JobFailure>> {
+    pub async fn run_query(
+        &self,
+        id: &str,
+        query: &Query,
+        running: &Running,
+    ) -> Result<Result<Answered, JobFailure>> {
         let configuration = query.configuration(self.project());
-        let job = match self.run_job(id, configuration, &["query", "query"]).await? {
+        let job = match self.run_job(id, configuration, &["query", "query"], running).await? {
             Ok(Ended { job, .. }) => job,
             Err(failure) => return Ok(Err(failure)),
         };

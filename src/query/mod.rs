@@ -43,7 +43,7 @@ pub async fn run(bigquery: &BigQuery, query: &Query, running: &Running) -> Resul
     let mut run = 1;
     loop {
         let id = format!("api2bq_query_{:016x}", fastrand::u64(..));
-        match running.during(bigquery, &id, bigquery.run_query(&id, query)).await? {
+        match bigquery.run_query(&id, query, running).await? {
             Ok(answered) => return Ok(answered),
             // A statement that failed has done nothing; of a script the first ones may be done.
             Err(failure) if failure.transient && run < RUNS_MAX && !is_script(&query.sql) => {

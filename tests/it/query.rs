@@ -272,3 +272,49 @@ fn ctrl_c_cancels_the_job() {
     assert!(ended.stderr.contains("error: interrupted; job `api2bq_query_"), "{}", ended.stderr);
     assert!(holding.seen().iter().any(|seen| seen.starts_with("POST") && seen.contains("/cancel")));
 }
+
+/// Behind it a job is found only where it runs, as outside of the US and the EU.
+fn needing_locations(session: &Session) -> Proxy {
+    let body = json!({ "error": { "code": 404, "message": "Not found: Job",
+        "errors": [{ "reason": "notFound", "message": "Not found: Job" }] } });
+    Proxy::start(&session.emulator.url, move |_, request| {
+        let is_of_job = ["/jobs/", "/queries/"].iter().any(|part| request.contains(part));
+        if !is_of_job || request.contains("location=") {
+            return Act::Pass;
+        }
+        let (head, body) = ("HTTP/1.1 404 Not Found\r\nContent-Type: application/json", body.to_string());
+        let length = format!("Connection: close\r\nContent-Length: {}", body.len());
+        Act::Instead(format!("{head}\r\n{length}\r\n\r\n{body}").into_bytes())
+    })
+}
+
+#[test]
+fn a_job_is_asked_for_and_cancelled_where_it_runs() {
+    let context = crate::context::TestContext::new();
+    let data_dir = context.path("wh");
+    let data_dir = data_dir.to_str().expect("UTF-8");
+    let fault =
+        ["--fault", "running-polls=3:1@api2bq_query", "--fault", "running-polls=1000000@api2bq_query"];
+    let emulator = [&["emulator", "--data-dir", data_dir][..], &fault].concat();
+    let session = Session { emulator: context.server(&emulator), context, transcript: String::new() };
+    let far = needing_locations(&session);
+    let ended = session.program_at(&far.url, &["query", "SELECT 1 AS n", "--quiet"]).success();
+    assert_eq!(ended.stdout, "n\n1\n");
+
+    let mut command = session.context.command(["query", "SELECT 2 AS n"]);
+    command.env("BIGQUERY_EMULATOR_HOST", &far.url).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().expect("it starts");
+    let started = Instant::now();
+    let asked = |seen: &str| seen.starts_with("GET") && seen.contains("/jobs/");
+    let before = far.seen().len();
+    while !far.seen()[before..].iter().any(|seen| asked(seen)) {
+        assert!(started.elapsed() < Duration::from_secs(60), "{:?}", far.seen());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let sent = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(sent.expect("kill runs").success());
+    let ended: Ended = child.wait_with_output().expect("it ends").into();
+    assert_eq!(ended.code, 130, "{ended:?}");
+    assert!(ended.stderr.contains("is cancelled"), "{}", ended.stderr);
+    assert!(far.seen().iter().any(|seen| seen.contains("/cancel?location=US")), "{:?}", far.seen());
+}
