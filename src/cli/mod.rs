@@ -11,6 +11,7 @@ mod output;
 mod promote;
 mod query;
 mod rejects;
+mod replacing;
 mod rows_output;
 mod source;
 mod status;

@@ -1,7 +1,7 @@
 //! `api2bq query`: GoogleSQL in BigQuery, with its price first.
 
 use std::io::{IsTerminal, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use indicatif::{BinaryBytes, HumanCount};
 use serde_json::json;
@@ -39,7 +39,7 @@ pub(super) struct Args {
     /// The query; `-` reads it from stdin
     #[arg(required_unless_present = "file", conflicts_with = "file")]
     sql: Option<String>,
-    /// Read the query from a file
+    /// Read the query from a file; `-` is stdin
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// A query parameter; may be repeated
@@ -101,15 +101,18 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
     }
 }
 
+fn stdin() -> Result<String> {
+    let mut sql = String::new();
+    let read = std::io::stdin().read_to_string(&mut sql);
+    read.map_err(|e| Error::usage("cannot read the query from stdin").caused_by(e))?;
+    Ok(sql)
+}
+
 /// The query in BigQuery's terms.
 fn asked(args: &Args) -> Result<Query> {
     let sql = match (&args.sql, &args.file) {
-        (Some(sql), _) if sql == "-" => {
-            let mut sql = String::new();
-            let read = std::io::stdin().read_to_string(&mut sql);
-            read.map_err(|e| Error::usage("cannot read the query from stdin").caused_by(e))?;
-            sql
-        }
+        (Some(sql), _) if sql == "-" => stdin()?,
+        (None, Some(path)) if path == Path::new("-") => stdin()?,
         (Some(sql), _) => sql.clone(),
         (None, Some(path)) => std::fs::read_to_string(path)
             .map_err(|e| Error::usage(format!("cannot read `{}`", path.display())).caused_by(e))?,
@@ -159,9 +162,12 @@ async fn answer(
         ))
         .hint("raise `--max-bytes`, or read fewer columns or partitions"));
     }
+    // Where it was planned it runs: a job whose answer is lost is then looked for there.
+    let there =
+        planned.location.as_deref().map_or_else(|| bigquery.clone(), |location| bigquery.at(location));
     let answered = {
         let _waiting = Waiting::new(global.show(), "the query runs");
-        query::run(bigquery, query, running).await?
+        query::run(&there, query, running).await?
     };
     if answered.from_cache && !global.quiet {
         say("a cached result: nothing was billed\n");

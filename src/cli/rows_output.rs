@@ -1,6 +1,5 @@
 //! Where rows go, and in which format: the same for every command that prints rows.
 
-use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use futures::{Stream, TryStreamExt};
 
 use super::Global;
+use super::replacing::Target;
 use crate::error::{Error, Result};
 use crate::render::{Format, Reader, Renderer};
 use crate::telemetry::{Show, Transfer};
@@ -23,7 +23,8 @@ pub(super) struct RowsOutput {
     /// How rows are written [default: as FILE ends, else `table` on a terminal and `csv` elsewhere]
     #[arg(long, value_name = "FORMAT", value_parser = format_parser())]
     format: Option<Format>,
-    /// Write the rows into a file, which appears when all of them are in it
+    /// Write the rows into a file, which appears, or replaces the one that is there, when all of them
+    /// are in it; `-` is stdout
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -35,27 +36,52 @@ fn format_parser() -> impl TypedValueParser<Value = Format> {
 
 impl RowsOutput {
     pub(super) fn format(&self) -> Format {
-        let of_file = || Format::of_file(self.output.as_ref()?.to_str()?);
-        let default = || match self.output.is_none() && io::stdout().is_terminal() {
-            true => Format::Table,
-            false => Format::Csv,
-        };
-        self.format.or_else(of_file).unwrap_or_else(default)
+        let of_file = || Format::of_file(self.path()?.to_str()?);
+        let default = if self.is_for_terminal() { Format::Table } else { Format::Csv };
+        self.format.or_else(of_file).unwrap_or(default)
+    }
+
+    /// The file, unless the rows go to stdout.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.output.as_deref().filter(|path| *path != Path::new("-"))
+    }
+
+    fn is_for_terminal(&self) -> bool {
+        self.path().is_none() && io::stdout().is_terminal()
     }
 
     /// Finds out what cannot be written before anything is read, or costs money.
     pub(super) fn check(&self) -> Result<()> {
         let format = self.format();
-        if format.is_binary() && self.output.is_none() && io::stdout().is_terminal() {
+        if format.is_binary() && self.is_for_terminal() {
             return Err(Error::usage(format!("{format} is nothing for a terminal"))
                 .hint(format!("give `--output FILE.{format}`, or a pipe")));
         }
-        match self.output.as_deref().and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty()) {
-            Some(folder) if !folder.is_dir() => {
-                Err(Error::usage(format!("there is no folder `{}`", folder.display())))
-            }
-            _ => Ok(()),
+        let Some(path) = self.path() else { return Ok(()) };
+        let target = Target::find(path)?;
+        if target.is_file() {
+            self.check_ending(path)?;
+            // Made and taken away again: whether that can be done is not known otherwise.
+            target.open()?;
         }
+        Ok(())
+    }
+
+    /// A name must not promise what is not in the file.
+    fn check_ending(&self, path: &Path) -> Result<()> {
+        let shown = path.display();
+        let ending = path.extension().and_then(|ending| ending.to_str()).map(str::to_ascii_lowercase);
+        if let Some(packed @ ("gz" | "bz2" | "zst" | "xz" | "zip")) = ending.as_deref() {
+            let tool = if packed == "gz" { "gzip" } else { packed };
+            return Err(Error::usage(format!("`{shown}`: rows are not written as {packed}"))
+                .hint(format!("pack them on their way: `--output - | {tool} >{shown}`, or write parquet")));
+        }
+        if self.format.is_none() && path.to_str().and_then(Format::of_file).is_none() {
+            let endings = "`.csv`, `.tsv`, `.json`, `.ndjson`, `.md`, `.parquet` or `.arrow`";
+            return Err(Error::usage(format!("`{shown}` does not say which format is meant"))
+                .hint(format!("end it with {endings}, or give `--format`")));
+        }
+        Ok(())
     }
 
     /// Writes all batches; returns the rows that were written before the reader, if it did, went away.
@@ -67,16 +93,18 @@ impl RowsOutput {
         global: &Global,
     ) -> Result<u64> {
         // Rows and bars on one terminal would be mixed up.
-        let is_shown = self.output.is_none() && io::stdout().is_terminal();
-        let transfer = Transfer::new(if is_shown { Show::Off } else { global.show() }, rows_expected);
-        let Some(path) = &self.output else {
+        let show = if self.is_for_terminal() { Show::Off } else { global.show() };
+        let transfer = Transfer::new(show, rows_expected);
+        let Some(path) = self.path() else {
             let out = Box::new(BufWriter::with_capacity(BUFFER_BYTES, io::stdout()));
             return render(self.format(), schema, out, batches, &transfer).await;
         };
-        let file = Replacing::create(path)?;
-        let out = Box::new(BufWriter::with_capacity(BUFFER_BYTES, file.open()?));
+        let target = Target::find(path)?;
+        let open = tokio::task::spawn_blocking(move || target.open());
+        let (file, replacing) = open.await.map_err(died)??;
+        let out = Box::new(BufWriter::with_capacity(BUFFER_BYTES, file));
         let rows = render(self.format(), schema, out, batches, &transfer).await?;
-        file.finish()?;
+        replacing.finish()?;
         Ok(rows)
     }
 }
@@ -88,7 +116,6 @@ async fn render(
     batches: impl Stream<Item = Result<RecordBatch>> + Send,
     transfer: &Transfer,
 ) -> Result<u64> {
-    let died = |e: tokio::task::JoinError| Error::failed("the writer of rows died").caused_by(e);
     let schema = Arc::clone(schema);
     let mut batches = std::pin::pin!(batches);
     // Whoever cannot read the first row gets no header either.
@@ -113,43 +140,6 @@ async fn render(
     Ok(rows)
 }
 
-/// A file that takes the place of another one once it is whole.
-struct Replacing {
-    path: PathBuf,
-    /// `None` for what cannot be replaced: a pipe or a device.
-    part: Option<PathBuf>,
-}
-
-impl Replacing {
-    fn create(path: &Path) -> Result<Self> {
-        let is_special = std::fs::metadata(path).is_ok_and(|found| !found.is_file());
-        let Some(name) = path.file_name() else {
-            return Err(Error::usage(format!("`{}` is no file", path.display())));
-        };
-        let mut part = name.to_owned();
-        part.push(format!(".{}.part", std::process::id()));
-        Ok(Replacing { path: path.to_owned(), part: (!is_special).then(|| path.with_file_name(part)) })
-    }
-
-    fn open(&self) -> Result<File> {
-        let path = self.part.as_ref().unwrap_or(&self.path);
-        File::create(path)
-            .map_err(|e| Error::usage(format!("cannot write `{}`", path.display())).caused_by(e))
-    }
-
-    fn finish(mut self) -> Result<()> {
-        let Some(part) = self.part.take() else { return Ok(()) };
-        std::fs::rename(&part, &self.path).map_err(|e| {
-            let _ = std::fs::remove_file(&part);
-            Error::failed(format!("cannot write `{}`", self.path.display())).caused_by(e)
-        })
-    }
-}
-
-impl Drop for Replacing {
-    fn drop(&mut self) {
-        if let Some(part) = &self.part {
-            let _ = std::fs::remove_file(part);
-        }
-    }
+fn died(error: tokio::task::JoinError) -> Error {
+    Error::failed("the writer of rows died").caused_by(error)
 }

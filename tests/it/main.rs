@@ -29,6 +29,7 @@ mod help;
 mod kills;
 mod layers;
 mod main_job;
+mod output;
 mod process;
 mod proofs;
 mod proxy;
