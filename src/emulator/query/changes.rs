@@ -15,7 +15,7 @@ use datafusion::arrow::error::ArrowError;
 use serde_json::{Value, json};
 
 use super::dml::{Action, Layout, Planned};
-use super::{Cancelled, check_values, drain};
+use super::{Cancelled, check_arrays, check_values, drain};
 use crate::emulator::catalog::Catalog;
 use crate::emulator::destination;
 use crate::emulator::fields::{arrow_schema, timestamp_type};
@@ -136,6 +136,7 @@ impl<'a> Rows<'a> {
         let mut rows = self.table_rows(&batch)?;
         check_values(&rows, &self.version.definition.fields)
             .map_err(|failure| Failure::invalid_query(failure.message))?;
+        check_arrays(&rows)?;
         if let Some(index) = self.layout.time {
             rows = with_time(&rows, batch.column(index), &actions, self.now_us).map_err(unfit)?;
         }

@@ -257,9 +257,7 @@ async fn write(prepared: Prepared, target: Arc<Target>, cancelled: Cancelled) ->
                 Failure::invalid_query(format!("the result does not fit its destination: {e}"))
             })?;
             check_values(&batch, &target.fields)?;
-            for (field, column) in target.fields.iter().zip(batch.columns()) {
-                check_elements(column, &field.name)?;
-            }
+            check_arrays(&batch)?;
             writer.write(&batch)?;
         }
         writer.finish()
@@ -268,6 +266,12 @@ async fn write(prepared: Prepared, target: Arc<Target>, cancelled: Cancelled) ->
 }
 
 /// An array may hold NULL while a query runs, and not in a table or a result.
+fn check_arrays(batch: &RecordBatch) -> Outcome<()> {
+    let schema = batch.schema();
+    let mut columns = schema.fields().iter().zip(batch.columns());
+    columns.try_for_each(|(field, column)| check_elements(column, field.name()))
+}
+
 fn check_elements(column: &ArrayRef, name: &str) -> Outcome<()> {
     match column.data_type() {
         DataType::List(_) => {

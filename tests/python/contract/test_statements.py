@@ -374,6 +374,22 @@ def test_a_statement_cannot_write_past_the_limits_of_a_column(client, table_name
     assert (row.s, str(row.n)) == ("abc", "12.34")
 
 
+def test_no_statement_stores_an_array_with_null_in_it(client, run, table_name):
+    run(f"CREATE TABLE `{table_name}` (id INT64, a ARRAY<STRING>, s STRUCT<u ARRAY<INT64>>)")
+    run(f"INSERT `{table_name}` VALUES (1, ['x'], STRUCT([1]))")
+    for sql in [
+        f"INSERT `{table_name}` SELECT 2, [NULL, 'a'], STRUCT([1] AS u)",
+        f"INSERT `{table_name}` SELECT 2, ['a'], STRUCT([1, NULL] AS u)",
+        f"INSERT `{table_name}` VALUES (2, ['a', NULL], STRUCT([1]))",
+        f"UPDATE `{table_name}` SET a = [NULL, 'a'] WHERE TRUE",
+        f"MERGE `{table_name}` t USING (SELECT 2 AS id) s ON t.id = s.id "
+        "WHEN NOT MATCHED THEN INSERT (id, a) VALUES (s.id, ['a', NULL])",
+    ]:
+        refused(run, sql, "Array cannot have a null element")
+    [row] = client.query(f"SELECT * FROM `{table_name}`").result()
+    assert tuple(row.values()) == (1, ["x"], {"u": [1]})
+
+
 def test_an_empty_array_takes_the_type_of_its_column(client, table_name):
     columns = "id INT64, tags ARRAY<STRING>, parts ARRAY<STRUCT<n INT64, s STRING>>"
     client.query(f"CREATE TABLE `{table_name}` ({columns})").result()
