@@ -292,9 +292,9 @@ impl Destination {
         loop {
             let table = match catalog.table(&self.address.name) {
                 Ok(table) => table,
-                Err(failure) if failure.code == 404 => {
+                Err(failure) if failure.code == 404 && !target.existed => {
                     let definition = self.created(&target.fields)?;
-                    let version = Version { definition, parts: parts.clone(), commits: vec![commit.clone()] };
+                    let version = Version::new(definition, parts.clone(), vec![commit.clone()]);
                     match catalog.create_table(version) {
                         // Another job created it in between.
                         Err(failure) if failure.reason == "duplicate" => continue,
@@ -308,10 +308,7 @@ impl Destination {
                 let definition = self.after_write(&version.definition, &target.fields, false)?;
                 self.check_unchanged(&definition, target)?;
                 if matches!(self.disposition, Disposition::Truncate | Disposition::TruncateData) {
-                    match self.address.partition {
-                        Some(partition) => version.parts.retain(|part| part.partition != partition),
-                        None => version.parts.clear(),
-                    }
+                    version.take_rows(self.address.partition);
                 }
                 version.definition = definition;
                 version.parts.extend(parts);

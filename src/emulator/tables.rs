@@ -245,9 +245,10 @@ pub(super) fn delete_table(catalog: &Catalog, jobs: &Jobs, address: &Address) ->
         return Ok(Reply::NoContent);
     };
     catalog.table(&address.name)?.change(|version| {
+        check_etag(if_match, &version.definition.etag())?;
         let named = version.resolve(Some(partition))?;
         let before = version.parts.len();
-        version.parts.retain(|part| Some(part.partition) != named);
+        version.take_rows(named);
         if version.parts.len() == before {
             let name = version.definition.name.legacy();
             return Err(Failure::not_found(format!("Not found: Partition {name}${partition}")));

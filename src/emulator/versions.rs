@@ -1,6 +1,6 @@
 //! What a table is between two changes: its definition, and the files of every partition.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -169,11 +169,37 @@ pub(super) struct Version {
     pub definition: Definition,
     pub parts: Vec<Part>,
     pub commits: Vec<Commit>,
+    /// The numbers of the versions in which rows of a partition were last changed or taken away, and not only
+    /// added. It matters to statements that run, so it ends with the process.
+    pub mutated: BTreeMap<Partition, u64>,
 }
 
 impl Version {
+    pub(super) fn new(definition: Definition, parts: Vec<Part>, commits: Vec<Commit>) -> Self {
+        Version { definition, parts, commits, mutated: BTreeMap::new() }
+    }
+
     pub(super) fn empty(definition: Definition) -> Self {
-        Version { definition, parts: Vec::new(), commits: Vec::new() }
+        Version::new(definition, Vec::new(), Vec::new())
+    }
+
+    /// Notes, in a change that is being made, that it does more to these partitions than to add rows.
+    pub(super) fn mutate(&mut self, partitions: impl IntoIterator<Item = Partition>) {
+        let number = self.definition.number + 1;
+        self.mutated.extend(partitions.into_iter().map(|partition| (partition, number)));
+    }
+
+    /// Takes away the rows of a partition, or all.
+    pub(super) fn take_rows(&mut self, partition: Option<Partition>) {
+        let taken: BTreeSet<Partition> = self.parts_of(partition).map(|part| part.partition).collect();
+        self.parts.retain(|part| !taken.contains(&part.partition));
+        self.mutate(taken);
+    }
+
+    /// Whether that was done to one of them since the table was as it was `then`.
+    pub(super) fn is_mutated(&self, partitions: &BTreeSet<Partition>, then: &Version) -> bool {
+        let number = |partition| self.mutated.get(partition).copied().unwrap_or(0);
+        partitions.iter().any(|partition| number(partition) > then.definition.number)
     }
 
     /// The partition that a decorator of this table names.
@@ -277,7 +303,7 @@ impl TableDocument {
             let file = file(&part.file);
             part.open(file)
         };
-        Version { definition, parts: parts.into_iter().map(open).collect(), commits }
+        Version::new(definition, parts.into_iter().map(open).collect(), commits)
     }
 }
 

@@ -159,7 +159,7 @@ mod tests {
         jobs.create(document).unwrap();
         let commits = vec![Commit { project, job, statistics: json!({"rows": "1"}) }];
         let definition = Definition::new(name.clone());
-        catalog.create_table(Version { definition, parts: Vec::new(), commits }).unwrap();
+        catalog.create_table(Version::new(definition, Vec::new(), commits)).unwrap();
         (catalog, jobs, name)
     }
 

@@ -1,7 +1,7 @@
 //! What a DML statement does to a table: new rows are written, parts with rows that go are written again
 //! without them, and all of it becomes visible in one commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,6 +21,7 @@ use crate::emulator::destination;
 use crate::emulator::fields::{arrow_schema, timestamp_type};
 use crate::emulator::files::{RowsWriter, Rule, conform, read_part};
 use crate::emulator::names::TableName;
+use crate::emulator::partitions::Partition;
 use crate::emulator::versions::{Commit, Definition, Part, Version};
 use crate::emulator::wire::{Failure, Outcome};
 
@@ -46,6 +47,10 @@ pub(super) struct Changes {
     /// In place of the part at that place of `version`: its other rows, if there are any.
     replaced: Vec<(usize, Vec<Part>)>,
     added: Vec<Part>,
+    /// An INSERT does not.
+    mutates: bool,
+    /// See `Planned`.
+    reads_others: bool,
     pub counts: Counts,
 }
 
@@ -71,7 +76,7 @@ impl Counts {
 
 /// Runs a planned statement into files.
 pub(super) async fn write(planned: Planned, dir: PathBuf, cancelled: Cancelled) -> Outcome<Changes> {
-    let Planned { target, version, prepared, layout } = planned;
+    let Planned { target, version, prepared, layout, reads_others } = planned;
     let stop = Arc::clone(&cancelled);
     drain(prepared, cancelled, move |next| {
         let mut rows = Rows::new(&version, &layout, dir.clone())?;
@@ -87,7 +92,8 @@ pub(super) async fn write(planned: Planned, dir: PathBuf, cancelled: Cancelled) 
             }
             replaced.push((place, without_rows(&version, place, keep, &dir)?));
         }
-        Ok(Changes { target, version: Arc::clone(&version), replaced, added, counts })
+        let (version, mutates) = (Arc::clone(&version), layout.identified);
+        Ok(Changes { target, version, replaced, added, mutates, reads_others, counts })
     })
     .await
 }
@@ -267,10 +273,11 @@ impl Changes {
         commit: Commit,
         job_is_done: impl Fn(&Commit) -> bool,
     ) -> Outcome<Committed> {
-        let Changes { target, version: scanned, replaced, added, .. } = self;
         let mut overtaken = false;
-        let changed = catalog.table(&target)?.change(|version| {
-            let places = places(version, &scanned, &replaced);
+        let changed = catalog.table(&self.target)?.change(|version| {
+            let partitions = self.partitions();
+            let is_stale = self.reads_others && version.is_mutated(&partitions, &self.version);
+            let places = places(version, &self.version, &self.replaced).filter(|_| !is_stale);
             let Some(mut places) = places else {
                 overtaken = true;
                 return Err(Failure::backend("the table was changed meanwhile"));
@@ -280,7 +287,10 @@ impl Changes {
             for (place, parts) in places {
                 version.parts.splice(place..=place, parts);
             }
-            version.parts.extend(added);
+            version.parts.extend(self.added);
+            if self.mutates {
+                version.mutate(partitions);
+            }
             version.commits.retain(|commit| !job_is_done(commit));
             version.commits.push(commit);
             Ok(())
@@ -290,6 +300,12 @@ impl Changes {
             Err(_) if overtaken => Ok(Committed::Overtaken),
             Err(failure) => Err(failure),
         }
+    }
+
+    /// Those that rows come to or go from.
+    fn partitions(&self) -> BTreeSet<Partition> {
+        let replaced = self.replaced.iter().filter_map(|(place, _)| self.version.parts.get(*place));
+        replaced.chain(&self.added).map(|part| part.partition).collect()
     }
 }
 
@@ -316,3 +332,6 @@ fn places(
     }
     Some(places)
 }
+
+#[cfg(test)]
+mod tests;

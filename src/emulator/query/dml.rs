@@ -38,6 +38,8 @@ pub(super) struct Planned {
     pub version: Arc<Version>,
     pub prepared: Prepared,
     pub layout: Layout,
+    /// Whether what becomes of a row depends on other rows of the target, or on there being none.
+    pub reads_others: bool,
 }
 
 /// What the columns of the query's result mean.
@@ -163,13 +165,15 @@ pub(super) async fn planned(
     let mut rewriter = env.rewriter();
     let (query, names) = rewriter.result(query)?;
     // The rows are found in this version and changed in this version.
-    let scan = rewriter.scans.iter().find(|scan| scan.version.definition.name == target.name);
+    let mut scans = rewriter.scans.iter().filter(|scan| scan.version.definition.name == target.name);
+    let scan = scans.next();
     let scan = scan.ok_or_else(|| Failure::backend("a statement does not read the table that it changes"))?;
     scan.count_whole_rows();
+    let reads_others = scans.next().is_some();
     let version = Arc::clone(&scan.version);
     let prepared = plan(env.emulator, rewriter, query, &names).await?;
     assign::check(&prepared, &layout, &version.definition)?;
-    Ok(Planned { target: target.name, version, prepared, layout })
+    Ok(Planned { target: target.name, version, prepared, layout, reads_others })
 }
 
 /// The right sides of SET by column.

@@ -83,7 +83,7 @@ pub(super) async fn plan_insert(env: Environment<'_>, insert: Insert) -> Outcome
         .collect();
     let layout = Layout { identified: false, actions: vec![Action::Insert], time, columns };
     assign::check(&prepared, &layout, definition)?;
-    Ok(Planned { target, version: Arc::clone(&version), prepared, layout })
+    Ok(Planned { target, version: Arc::clone(&version), prepared, layout, reads_others: false })
 }
 
 fn columns_named(definition: &Definition, names: impl Iterator<Item = String>) -> Outcome<Vec<Place>> {

@@ -30,6 +30,7 @@ pub(super) async fn plan_merge(env: Environment<'_>, merge: Merge) -> Outcome<Pl
     let is = |kinds: &[MergeClauseKind]| clauses.iter().any(|c| kinds.contains(&c.clause_kind));
     let keeps_target = is(&[MergeClauseKind::NotMatchedBySource]);
     let keeps_source = is(&[MergeClauseKind::NotMatched, MergeClauseKind::NotMatchedByTarget]);
+    let matches_none = matches!(&*on, Expr::Value(value) if value.value == Value::Boolean(false));
     let constraint = JoinConstraint::On(*on);
     let join_operator = match (keeps_target, keeps_source) {
         (true, true) => JoinOperator::FullOuter(constraint),
@@ -60,7 +61,10 @@ pub(super) async fn plan_merge(env: Environment<'_>, merge: Merge) -> Outcome<Pl
     let from = vec![TableWithJoins { relation: table, joins: vec![join] }];
     let layout = target.layout(rules.iter().map(|rule| rule.action).collect(), with_columns);
     let applies = Expr::IsNotNull(Box::new(number_of_rule));
-    planned(env, target, select(items, from, Some(applies))?, layout).await
+    let mut planned = planned(env, target, select(items, from, Some(applies))?, layout).await?;
+    // With `ON FALSE`, and nothing done about the target's rows, it is an INSERT.
+    planned.reads_others |= keeps_target || !matches_none;
+    Ok(planned)
 }
 
 /// The source as a subquery, whose rows are known by a column of their own.

@@ -289,6 +289,16 @@ def test_dml_at_the_same_time_is_not_lost(client, run, rows, table_name):
     assert rows(f"SELECT n FROM `{table_name}`") == [(4,)]
 
 
+def test_upserts_at_the_same_time_make_no_key_twice(client, run, rows, table_name):
+    run(f"CREATE TABLE `{table_name}` (k INT64, v INT64)")
+    sql = f"""MERGE `{table_name}` t USING (SELECT x AS k FROM UNNEST(GENERATE_ARRAY(0, 50)) AS x) s ON t.k = s.k
+              WHEN MATCHED THEN UPDATE SET v = t.v + 1
+              WHEN NOT MATCHED THEN INSERT (k, v) VALUES (s.k, 1)"""
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: client.query(sql).result(), range(4)))
+    assert rows(f"SELECT COUNT(*), COUNT(DISTINCT k), MIN(v), MAX(v) FROM `{table_name}`") == [(51, 51, 4, 4)]
+
+
 def test_parameters_go_where_they_stand(run, rows, table_name):
     run(f"CREATE TABLE `{table_name}` AS SELECT 1 AS a, 'x' AS b UNION ALL SELECT 2, 'y'")
     parameters = [bigquery.ScalarQueryParameter(None, "STRING", "new"), bigquery.ScalarQueryParameter(None, "INT64", 2)]

@@ -107,7 +107,7 @@ async fn rename(runner: &Runner, name: TableName, to: &str, statistics: Value) -
                 let own = Definition::new(renamed.clone());
                 let definition =
                     Definition { name: own.name, birth: own.birth, number: 0, ..version.definition.clone() };
-                Ok(Version { definition, parts, commits: vec![commit] })
+                Ok(Version::new(definition, parts, vec![commit]))
             })?;
             Ok(statistics)
         })

@@ -89,7 +89,7 @@ pub(super) async fn table(runner: &Runner, scope: &Scope, kind: &str, create: Cr
         decorated: false,
     };
     let parts = write(prepared, Arc::new(target), Arc::clone(&runner.cancelled)).await?;
-    put(runner, Version { definition, parts, commits: Vec::new() }, if_taken, statistics).await
+    put(runner, Version::new(definition, parts, Vec::new()), if_taken, statistics).await
 }
 
 async fn definition(
@@ -169,7 +169,7 @@ async fn copied(
         let copied = copy::run(&spec, &catalog, || cancelled())?;
         let mut definition = copied.destination.created(&copied.target.fields)?;
         apply_table(&mut definition, &options)?;
-        Ok(Version { definition, parts: copied.parts, commits: Vec::new() })
+        Ok(Version::new(definition, copied.parts, Vec::new()))
     })
     .await?;
     let if_taken = IfTaken::new(false, create.if_not_exists);
@@ -295,8 +295,7 @@ fn replaced(
             name.legacy()
         )));
     }
-    before.definition = version.definition.clone();
-    before.parts.clone_from(&version.parts);
+    *before = Version { commits: std::mem::take(&mut before.commits), ..version.clone() };
     before.commits.retain(|commit| !settled(commit));
     before.commits.push(commit);
     Ok(())

@@ -93,7 +93,7 @@ pub(super) async fn truncate(runner: &Runner, scope: &Scope, name: &ObjectName) 
                 let mut statistics = statistics;
                 counts.document(&mut statistics["query"]);
                 commit.statistics = statistics.clone();
-                version.parts.clear();
+                version.take_rows(None);
                 version.commits.retain(|commit| !settled(commit));
                 version.commits.push(commit);
                 Ok(statistics)
