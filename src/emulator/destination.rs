@@ -125,6 +125,8 @@ pub(super) struct Target {
     pub partitioning: Option<Partitioning>,
     /// Whether one partition was named.
     pub decorated: bool,
+    /// Whether the table was there. One that is deleted meanwhile is not made again: it would be another.
+    pub existed: bool,
 }
 
 impl Destination {
@@ -266,18 +268,19 @@ impl Destination {
     pub(super) fn target(&self, catalog: &Catalog, incoming: &[Field], declared: bool) -> Outcome<Target> {
         let name = &self.address.name;
         let dir = catalog.table_dir(name)?;
-        let definition = match catalog.table(name) {
+        let (definition, existed) = match catalog.table(name) {
             Ok(table) => {
                 let version = table.current();
                 self.check_write(&version)?;
-                self.after_write(&version.definition, incoming, declared)?
+                (self.after_write(&version.definition, incoming, declared)?, true)
             }
-            Err(failure) if failure.code == 404 => self.created(incoming)?,
+            Err(failure) if failure.code == 404 => (self.created(incoming)?, false),
             Err(failure) => return Err(failure),
         };
         let rule = rule(&definition, self.address.partition)?;
         let decorated = self.address.partition.is_some();
-        Ok(Target { fields: definition.fields, rule, dir, partitioning: definition.partitioning, decorated })
+        let Definition { fields, partitioning, .. } = definition;
+        Ok(Target { fields, rule, dir, partitioning, decorated, existed })
     }
 
     /// Replaces, appends or creates, in one step.
@@ -430,3 +433,6 @@ fn same_shape(a: &Field, b: &Field) -> bool {
         && a.fields.len() == b.fields.len()
         && a.fields.iter().zip(&b.fields).all(|(a, b)| same_shape(a, b))
 }
+
+#[cfg(test)]
+mod tests;

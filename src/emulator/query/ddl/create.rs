@@ -87,6 +87,7 @@ pub(super) async fn table(runner: &Runner, scope: &Scope, kind: &str, create: Cr
         dir: runner.emulator.catalog.table_dir(&definition.name)?,
         partitioning: definition.partitioning.clone(),
         decorated: false,
+        existed: false,
     };
     let parts = write(prepared, Arc::new(target), Arc::clone(&runner.cancelled)).await?;
     put(runner, Version::new(definition, parts, Vec::new()), if_taken, statistics).await
