@@ -159,6 +159,20 @@ impl Catalog {
         }
     }
 
+    /// A version of a table or one before it, by its number; `None` when it is not kept any more.
+    pub(super) fn version_numbered(
+        &self,
+        version: Arc<Version>,
+        number: u64,
+    ) -> Outcome<Option<Arc<Version>>> {
+        if version.definition.number == number {
+            return Ok(Some(version));
+        }
+        let name = &version.definition.name;
+        let dataset = self.dataset(&name.project, &name.dataset)?;
+        dataset.folder(&name.table).version_numbered(&version, number)
+    }
+
     /// What a table that exists was at a time (`None`: is now), for queries: those do not see deleted tables.
     pub(super) fn version_at(&self, name: &TableName, ms: Option<i64>) -> Outcome<Arc<Version>> {
         self.table(name)?;

@@ -325,6 +325,20 @@ impl Folder {
         }
     }
 
+    /// What `version` was when it had another number; `None` when that is not kept any more.
+    pub(super) fn version_numbered(&self, version: &Version, number: u64) -> Outcome<Option<Arc<Version>>> {
+        let _past = lock(&self.past);
+        let mut document = TableDocument::of(version);
+        document.commits.clear();
+        while document.definition.number > number {
+            if !self.undo(&mut document)? {
+                return Ok(None);
+            }
+        }
+        let is_it = document.definition.number == number;
+        Ok(is_it.then(|| Arc::new(document.open(|name| self.file(name)))))
+    }
+
     fn open_past(
         &self,
         document: TableDocument,
@@ -383,13 +397,17 @@ impl Folder {
     /// Undoes changes until the version is the one that was current at `wanted`, or none is known before it.
     fn rewind(&self, mut document: TableDocument, wanted: i64) -> Outcome<TableDocument> {
         document.commits.clear();
-        while document.definition.modified_ms > wanted && document.definition.number > 0 {
-            let number = document.definition.number - 1;
-            let record = Record::Undo { birth: document.definition.birth.clone(), number };
-            let Some(undo) = disk::read_document::<Undo>(&self.record_path(&record))? else { break };
-            undo.apply(&mut document, number);
-        }
+        while document.definition.modified_ms > wanted && self.undo(&mut document)? {}
         Ok(document)
+    }
+
+    /// One change; `false` when what it was is not known.
+    fn undo(&self, document: &mut TableDocument) -> Outcome<bool> {
+        let Some(number) = document.definition.number.checked_sub(1) else { return Ok(false) };
+        let record = Record::Undo { birth: document.definition.birth.clone(), number };
+        let Some(undo) = disk::read_document::<Undo>(&self.record_path(&record))? else { return Ok(false) };
+        undo.apply(document, number);
+        Ok(true)
     }
 
     /// Says which version is on disk: after it is, and after the table is buried.

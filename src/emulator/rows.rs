@@ -1,4 +1,7 @@
 //! tabledata.list, and the pages of query results.
+//!
+//! A page token says which version of the table the first page was of, and all pages are of that one: rows do
+//! not come twice or never because somebody changes the table in between.
 
 use std::sync::Arc;
 
@@ -25,7 +28,7 @@ pub(super) struct Page {
 }
 
 pub(super) fn list(catalog: &Catalog, address: &Address, arguments: &Arguments) -> Outcome<Reply> {
-    let version = catalog.version(address)?;
+    let version = version(catalog, address, arguments)?;
     let page = page(&version, address.partition, arguments)?;
     let mut envelope = json!({
         "kind": "bigquery#tableDataList",
@@ -38,12 +41,22 @@ pub(super) fn list(catalog: &Catalog, address: &Address, arguments: &Arguments) 
     Ok(Reply::Rows(envelope, page.rows))
 }
 
+/// What a page is of: the version that its token names, else what the table is now.
+pub(super) fn version(catalog: &Catalog, address: &Address, arguments: &Arguments) -> Outcome<Arc<Version>> {
+    let version = catalog.version(address)?;
+    let Some(token) = arguments.get("pageToken") else { return Ok(version) };
+    let number = Token::parse(token, &version)?.number;
+    let found = catalog.version_numbered(version, number)?;
+    found.ok_or_else(|| {
+        Failure::invalid("Invalid value for pageToken: the table has changed, and what it was is not kept")
+    })
+}
+
 /// Honours maxResults, pageToken, startIndex, selectedFields and formatOptions.useInt64Timestamp.
 pub(super) fn page(version: &Version, partition: Option<Partition>, arguments: &Arguments) -> Outcome<Page> {
     let partition = version.resolve(partition)?;
-    let birth = version.definition.birth.as_str();
     let start = match arguments.get("pageToken") {
-        Some(token) => parse_token(token, birth)?,
+        Some(token) => Token::parse(token, version)?.start,
         None => arguments.number("startIndex")?.unwrap_or(0),
     };
     let max_rows = arguments.number("maxResults")?.unwrap_or(PAGE_ROWS_MAX).min(PAGE_ROWS_MAX);
@@ -79,15 +92,29 @@ pub(super) fn page(version: &Version, partition: Option<Partition>, arguments: &
 
 /// The page that begins at row `start`.
 pub(super) fn token(version: &Version, start: u64) -> String {
-    format!("{}{start:016x}", version.definition.birth)
+    let definition = &version.definition;
+    format!("{}{:016x}{start:016x}", definition.birth, definition.number)
 }
 
 /// A token is bound to the table it was made for; a table of the same name made later refuses it.
-fn parse_token(token: &str, birth: &str) -> Outcome<u64> {
-    token
-        .strip_prefix(birth)
-        .and_then(|offset| u64::from_str_radix(offset, 16).ok())
-        .ok_or_else(|| Failure::invalid("Invalid value for pageToken: the token is of another table"))
+struct Token {
+    /// Of the version.
+    number: u64,
+    start: u64,
+}
+
+impl Token {
+    fn parse(token: &str, version: &Version) -> Outcome<Token> {
+        let digits = token.strip_prefix(version.definition.birth.as_str());
+        let halves =
+            digits.filter(|digits| digits.len() == 32).and_then(|digits| digits.split_at_checked(16));
+        let number = |hex| u64::from_str_radix(hex, 16).ok();
+        halves
+            .and_then(|(number_hex, start)| {
+                Some(Token { number: number(number_hex)?, start: number(start)? })
+            })
+            .ok_or_else(|| Failure::invalid("Invalid value for pageToken: the token is of another table"))
+    }
 }
 
 /// The columns that were asked for, in the table's order whatever the order asked for.

@@ -267,7 +267,7 @@ async fn results(
     let address = rows_of.result_address()?;
     let catalog = Arc::clone(&emulator.catalog);
     blocking(move || {
-        let version = catalog.table(&address.name)?.current();
+        let version = rows::version(&catalog, &address, &arguments)?;
         envelope["schema"] = json!({"fields": super::fields::documents(&version.definition.fields)});
         if let Some(wanted) = arrow {
             let total: u64 = version.parts.iter().map(|p| p.rows).sum();

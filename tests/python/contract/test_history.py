@@ -35,6 +35,16 @@ def test_a_table_is_read_as_it_was(client, dataset, table_name):
     assert rows_of(client, f"{table_name}_first") == [1, 2]
 
 
+def test_pages_are_of_the_table_as_it_was_at_the_first(client, table_name):
+    load(client, table_name, range(300))
+    pages = client.list_rows(table_name, selected_fields=SCHEMA, page_size=100).pages
+    found = [row.n for row in next(pages)]
+    client.query(f"UPDATE `{table_name}` SET n = -n WHERE n < 250").result()
+    client.query(f"DELETE `{table_name}` WHERE n > 250").result()
+    assert sorted(found + [row.n for page in pages for row in page]) == list(range(300))
+    assert len(rows_of(client, table_name)) == 251
+
+
 def test_a_deleted_table_comes_back(client, dataset, table_name):
     load(client, table_name, [1, 2, 3])
     before = server_ms(client, dataset)
