@@ -60,6 +60,15 @@ pub enum Change {
     Lost,
 }
 
+/// What became of a table or partition that was to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    Done,
+    NotThere,
+    /// Somebody else changed it first.
+    Lost,
+}
+
 /// A page of a dataset's tables.
 #[derive(Debug)]
 pub struct Listed {
@@ -155,17 +164,16 @@ impl BigQuery {
         }
     }
 
-    /// Deletes a table or a partition. False when it was not there.
-    pub async fn remove_table(&self, table: &Address, etag: Option<&str>) -> Result<bool> {
+    /// Deletes a table or a partition; with `etag` only if it still has it.
+    pub async fn remove_table(&self, table: &Address, etag: Option<&str>) -> Result<Removal> {
         let (path, what) = (self.path_of(table), what(self, table));
         let ask = Ask { if_match: etag, ..Ask::new(Method::DELETE, &path) };
         match self.ask(&what, &ask).await? {
-            Ok(_) => Ok(true),
+            Ok(_) => Ok(Removal::Done),
             // Gone, and an attempt whose answer was lost is what took it away.
-            Err(refusal) if refusal.status == 404 => Ok(refusal.repeated),
-            Err(refusal) if refusal.status == 412 => {
-                Err(Error::failed(format!("{what} was changed meanwhile and is not deleted")))
-            }
+            Err(refusal) if refusal.status == 404 && refusal.repeated => Ok(Removal::Done),
+            Err(refusal) if refusal.status == 404 => Ok(Removal::NotThere),
+            Err(refusal) if refusal.status == 412 => Ok(Removal::Lost),
             Err(refusal) => Err(refusal.into_error_needing(&what, Need::DELETE_TABLE)),
         }
     }

@@ -38,7 +38,7 @@ use crate::retry::{Policy, Tries};
 
 pub use access::Need;
 pub use address::Address;
-pub use catalog::{Change, Document, Listed};
+pub use catalog::{Change, Document, Listed, Removal};
 pub use extracts::{Bucket, ExtractJob, Extracted, bucket_and_object};
 pub use fields::{Field, FieldKind, arrow_schema, fields, selected};
 pub use jobs::{CopyJob, Done, JobFailure, JobResult, LoadJob, QueryJob};

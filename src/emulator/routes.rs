@@ -201,7 +201,10 @@ fn on_files(
                 datasets::change(catalog, &project, &dataset, body, if_match, put)
             } else if delete {
                 let contents = arguments.flag("deleteContents");
-                catalog.delete_dataset(&project, &dataset, contents, |_, commits| jobs.attest(commits))?;
+                catalog.delete_dataset(&project, &dataset, contents, |document, commits| {
+                    tables::check_etag(if_match, &document.etag())?;
+                    jobs.attest(commits)
+                })?;
                 Ok(Reply::NoContent)
             } else {
                 Err(no_method(method, segments))
@@ -233,7 +236,7 @@ fn on_files(
             } else if patch {
                 tables::patch_table(catalog, &address, body, if_match)
             } else if delete {
-                tables::delete_table(catalog, jobs, &address)
+                tables::delete_table(catalog, jobs, &address, if_match)
             } else {
                 Err(no_method(method, segments))
             }

@@ -238,10 +238,18 @@ fn change_table(
     get_table(catalog, address)
 }
 
-pub(super) fn delete_table(catalog: &Catalog, jobs: &Jobs, address: &Address) -> Outcome<Reply> {
+pub(super) fn delete_table(
+    catalog: &Catalog,
+    jobs: &Jobs,
+    address: &Address,
+    if_match: Option<&str>,
+) -> Outcome<Reply> {
     let address = &address.clone().present()?;
     let Some(partition) = address.partition else {
-        catalog.delete_table(&address.name, |version| jobs.attest(&version.commits))?;
+        catalog.delete_table(&address.name, |version| {
+            check_etag(if_match, &version.definition.etag())?;
+            jobs.attest(&version.commits)
+        })?;
         return Ok(Reply::NoContent);
     };
     catalog.table(&address.name)?.change(|version| {

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::definition::{Definition, difference};
 use super::schema;
-use crate::bigquery::{Address, BigQuery, Change, CopyJob, Document, JobFailure, Write};
+use crate::bigquery::{Address, BigQuery, Change, CopyJob, Document, JobFailure, Removal, Write};
 use crate::error::{Error, Kind, Result};
 
 /// What a copy did.
@@ -152,7 +152,9 @@ pub async fn rename(bigquery: &BigQuery, from: &Address, to: &Address) -> Result
     if !same("etag") || !same("lastModifiedTime") || !same("numRows") || streamed(&now).is_some() {
         return Err(unproven("it was changed while it was copied".into()));
     }
-    bigquery.remove_table(from, Some(now.etag())).await?;
+    if bigquery.remove_table(from, Some(now.etag())).await? == Removal::Lost {
+        return Err(unproven("it was changed after it was copied".into()));
+    }
     Ok(Renamed { rows: copied.rows, instant_ms: now.instant_ms() })
 }
 

@@ -5,17 +5,21 @@ use std::io::{self, IsTerminal};
 use indicatif::{DecimalBytes, HumanCount};
 use serde_json::json;
 
-use super::text::{described, way_back};
-use crate::bigquery::{Address, Document};
+use super::text::{described, table_name, way_back};
+use crate::bigquery::{Address, BigQuery, Document, Removal};
 use crate::cli::connect::Warehouse;
 use crate::cli::{Format, output};
 use crate::error::{Error, Kind, Result};
 use crate::telemetry::say;
 
+/// How often a table that changes all the time is looked at again with `--yes`.
+const LOOKS_MAX: usize = 10;
+
 /// Delete a table, or one partition of it
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-On a terminal the table's name is asked for; elsewhere --yes is needed. What was deleted comes
+On a terminal the table's name is asked for; elsewhere --yes is needed. A table is deleted only as
+it was shown: not if somebody changed it before its name was typed. What was deleted comes
 back with `api2bq table recover` within the dataset's time travel window, 7 days unless it was
 set shorter; the command with the exact instant, by the service's clock, is printed.
 
@@ -48,26 +52,40 @@ pub(super) async fn run(args: Args) -> Result<()> {
     }
     let bigquery = args.warehouse.connect(None).await?;
     let table = bigquery.named(&args.table);
-    let found = super::found(&bigquery, &table).await?;
-    // A partition's own time of change may be that of its data, a little before the table had them.
-    let whole = Address { partition: None, ..table.clone() };
-    let recover_at_ms = match table.partition {
-        Some(_) => super::found(&bigquery, &whole).await?.instant_ms(),
-        None => found.instant_ms(),
-    };
-    let what = contents(&found);
+    let (mut found, mut recover_at_ms) = look(&bigquery, &table).await?;
     if args.dry_run {
         return match args.format {
-            Format::Text => output::print(&format!("{table} would be deleted: {what}\n")),
+            Format::Text => output::print(&format!("{table} would be deleted: {}\n", contents(&found))),
             Format::Json => report(&table, &found, recover_at_ms, false),
         };
     }
     if !args.yes {
-        confirm(&table, &what).await?;
+        confirm(&table, &contents(&found)).await?;
     }
-    if !bigquery.remove_table(&table, None).await? {
-        return Err(Error::failed(format!("`{table}` was deleted by somebody else meanwhile")));
+    // A partition has the etag of its table, which others change for reasons of their own.
+    let is_whole = table.partition.is_none();
+    let mut looks = 1;
+    loop {
+        match bigquery.remove_table(&table, is_whole.then(|| found.etag())).await? {
+            Removal::Done => break,
+            // Whoever did not ask what is there has it deleted as it is now.
+            Removal::Lost if args.yes && looks < LOOKS_MAX => {
+                (found, recover_at_ms) = look(&bigquery, &table).await?;
+                looks += 1;
+            }
+            Removal::Lost => {
+                return Err(Error::failed(format!(
+                    "`{table}` was changed by somebody else meanwhile; it is not deleted"
+                ))
+                .hint(format!("look at it with `api2bq table show {}`", table_name(&table))));
+            }
+            Removal::NotThere if !is_whole && found.rows() == 0 => return Err(no_partition(&table)),
+            Removal::NotThere => {
+                return Err(Error::failed(format!("`{table}` was deleted by somebody else meanwhile")));
+            }
+        }
     }
+    let what = contents(&found);
     if found.text("type") == "TABLE" {
         if let Some(ms) = recover_at_ms {
             say(&way_back(&table, ms));
@@ -80,6 +98,28 @@ pub(super) async fn run(args: Args) -> Result<()> {
         Format::Text => output::print(&format!("{table} deleted: {what}\n")),
         Format::Json => report(&table, &found, recover_at_ms, true),
     }
+}
+
+/// What is there, and an instant at which it can be brought back as it is.
+async fn look(bigquery: &BigQuery, table: &Address) -> Result<(Document, Option<u64>)> {
+    let found = super::found(bigquery, table).await?;
+    // A partition's own time of change may be that of its data, a little before the table had them.
+    let recover_at_ms = match table.partition {
+        Some(_) => {
+            let whole = Address { partition: None, ..table.clone() };
+            super::found(bigquery, &whole).await?.instant_ms()
+        }
+        None => found.instant_ms(),
+    };
+    Ok((found, recover_at_ms))
+}
+
+/// BigQuery describes a partition that is not there as an empty one, until it is to be deleted.
+fn no_partition(table: &Address) -> Error {
+    let whole = Address { partition: None, ..table.clone() };
+    let partition = table.partition.as_deref().unwrap_or_default();
+    Error::usage(format!("`{whole}` has no partition `{partition}`"))
+        .hint(format!("`api2bq table show {}` lists those that it has", table_name(&whole)))
 }
 
 fn contents(found: &Document) -> String {

@@ -65,6 +65,20 @@ def test_a_stale_etag_loses(client, table_name):
     assert client.get_table(table_name).description == "first"
 
 
+def test_a_stale_etag_deletes_nothing(client, table_name):
+    first = create(client, table_name)
+    now = update(client, first, description="new")
+
+    def delete(etag):
+        client._connection.api_request("DELETE", now.path, headers={"If-Match": etag})
+
+    with pytest.raises(PreconditionFailed):
+        delete(first.etag)
+    delete(now.etag)
+    with pytest.raises(NotFound):
+        client.get_table(table_name)
+
+
 def test_put_replaces_the_document(client, table_name):
     table = create(client, table_name, description="d", labels={"a": "1"})
     body = {"tableReference": table.reference.to_api_repr(), "schema": {"fields": [f.to_api_repr() for f in SCHEMA]}}
