@@ -382,7 +382,7 @@ impl Dataset {
             return Ok(());
         }
         if let (None, Some(default_ms)) = (definition.expiration_ms, default("defaultTableExpirationMs")?) {
-            definition.expiration_ms = Some(definition.created_ms + default_ms);
+            definition.expiration_ms = Some(definition.created_ms.saturating_add(default_ms));
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use super::jobs::Jobs;
 use super::names::{Address, DatasetId, ProjectId, TableName};
 use super::partitions::Partitioning;
 use super::versions::{Definition, Part, PartitionSummary, Version};
-use super::wire::{Arguments, Failure, Outcome, Reply, integer, object, text};
+use super::wire::{Arguments, Failure, Outcome, Reply, integer, now_ms, object, text};
 
 type Body = Map<String, Value>;
 
@@ -330,6 +330,11 @@ pub(super) fn apply_table(definition: &mut Definition, body: &Body) -> Outcome<(
     check_columns(definition)?;
     if body.contains_key("expirationTime") {
         definition.expiration_ms = integer(body, "expirationTime")?.filter(|ms| *ms > 0);
+        if let Some(ms) = definition.expiration_ms.filter(|ms| *ms <= now_ms()) {
+            return Err(Failure::invalid(format!(
+                "Invalid value for expirationTime: {ms} is not in the future"
+            )));
+        }
     }
     if let Some(partitioning) = Partitioning::parse(body)? {
         definition.partitioning = Some(partitioning);

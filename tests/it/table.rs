@@ -157,6 +157,7 @@ fn tables_are_created_as_defined_shown_and_listed() {
     session.run(&["create", "d.x", "--schema", "id:INT64", "--label", "Team=net"]);
     session.run(&["create", "d.x$20240101", "--schema", "id:INT64"]);
     session.run(&["create", "d.x", "--schema", "id:INT64", "--expires-in", "soon"]);
+    session.run(&["create", "d.x", "--schema", "id:INT64", "--expires-at", "2001-01-01"]);
     session.run(&["create", "d.x", "--schema-file", "nowhere.json"]);
     insta::assert_snapshot!(session.shown());
 
@@ -183,6 +184,7 @@ fn settings_change_under_the_etag_and_a_lost_race_is_told() {
     session.run(&["update", "d.t", "--description", "flows", "--label", "c=3", "--remove-label", "a"]);
     let labels = session.json(&["show", "d.t"])["table"]["labels"].clone();
     assert_eq!(labels, json!({ "b": "2", "c": "3" }));
+    session.run(&["update", "d.t", "--expires-at", "2020-01-01"]);
     session.run(&["update", "d.t", "--expires-at", "2100-01-01"]);
     session.run(&["update", "d.t", "--never", "--description", ""]);
     session.run(&["update", "d.t", "--require-partition-filter", "true"]);

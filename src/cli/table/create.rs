@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::definition::DefinitionArgs;
+use super::expiry::Expiry;
 use super::text::described;
 use crate::bigquery::{Address, BigQuery, Document};
 use crate::cli::connect::Warehouse;
@@ -49,7 +50,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<()> {
     let table = args.table.clone().whole()?;
-    let mut definition = args.definition.definition()?;
+    let (mut definition, expiry) = (args.definition.definition()?, args.definition.expiry()?);
     if definition.fields().is_null() {
         return Err(Error::usage("the table has no columns")
             .hint("add `--schema id:INT64,…`, `--schema-file FILE` or `--from-pipeline flows`"));
@@ -58,16 +59,15 @@ pub(super) async fn run(args: Args) -> Result<()> {
     let bigquery = args.warehouse.connect(args.location.as_deref()).await?;
     let table = bigquery.named(&table);
     dataset(&bigquery, &table, &args).await?;
-    if let Some(after_ms) = args.definition.expires_in_ms()? {
-        let now_ms = bigquery.served_ms(&table).await?;
-        definition.set("expirationTime", json!(now_ms.saturating_add(after_ms).to_string()));
+    if let Some(expiry) = &expiry {
+        definition.set("expirationTime", json!(expiry.ms(&bigquery, &table).await?.to_string()));
     }
     let created = bigquery.create_table(&table, &definition.document(bigquery.project(), &table)).await?;
     let (document, verb) = match created {
         Some(document) => (document, "created"),
         None if args.if_not_exists => {
             let found = super::found(&bigquery, &table).await?;
-            agree(&table, &definition, &found, args.definition.expires_in_ms()?.is_some())?;
+            agree(&table, &definition, &found, matches!(expiry, Some(Expiry::In { .. })))?;
             (found, "was there and agrees")
         }
         None => {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use super::expiry::Expiry;
 use crate::config::Pipeline;
 use crate::error::{Error, Result};
 use crate::tables::{self, Definition};
@@ -49,7 +50,7 @@ pub(super) struct DefinitionArgs {
 }
 
 impl DefinitionArgs {
-    /// What was typed, without `--expires-in`: see [`Self::expiration`].
+    /// What was typed, without when the table expires: see [`Self::expiry`].
     pub(super) fn definition(&self) -> Result<Definition> {
         let mut definition = match &self.from_pipeline {
             Some(pipeline) => Definition::of_staging(&Pipeline::resolve(pipeline, &[])?),
@@ -92,14 +93,10 @@ impl DefinitionArgs {
         if !self.labels.is_empty() {
             definition.set("labels", json!(tables::parse_labels(&self.labels)?));
         }
-        if let Some(text) = &self.expires_at {
-            definition.set("expirationTime", json!(tables::parse_time(text)?.to_string()));
-        }
         Ok(definition)
     }
 
-    /// How long the table is to live, in milliseconds.
-    pub(super) fn expires_in_ms(&self) -> Result<Option<u64>> {
-        self.expires_in.as_deref().map(tables::parse_duration).transpose()
+    pub(super) fn expiry(&self) -> Result<Option<Expiry>> {
+        Expiry::parse(self.expires_in.as_deref(), self.expires_at.as_deref())
     }
 }

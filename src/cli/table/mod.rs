@@ -4,6 +4,7 @@ mod copy;
 mod create;
 mod definition;
 mod delete;
+mod expiry;
 mod export;
 mod iam;
 mod list;

@@ -74,12 +74,11 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
         at = Some(tables::parse_when(&ms)?);
     }
     let (table, to) = (table.whole()?, args.to.clone().whole()?);
-    let mut stated = args.definition.definition()?;
+    let (mut stated, expiry) = (args.definition.definition()?, args.definition.expiry()?);
     let bigquery = args.warehouse.connect(None).await?;
     let (table, to) = (bigquery.named(&table), bigquery.named(&to));
-    if let Some(after_ms) = args.definition.expires_in_ms()? {
-        let now_ms = bigquery.served_ms(&to).await?;
-        stated.set("expirationTime", json!(now_ms.saturating_add(after_ms).to_string()));
+    if let Some(expiry) = expiry {
+        stated.set("expirationTime", json!(expiry.ms(&bigquery, &to).await?.to_string()));
     }
     let what = format!("recovering {table}");
     let like = args.like.map(|like| bigquery.named(&like));

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::expiry::Expiry;
 use super::text::{instant, table_name};
 use crate::bigquery::Address;
 use crate::cli::connect::Warehouse;
@@ -65,11 +66,8 @@ pub(super) async fn run(args: Args) -> Result<()> {
         labels_removed: args.remove_label.clone(),
         require_filter: args.require_partition_filter,
     };
-    if let Some(text) = &args.expires_at {
-        wish.expires_ms = Some(Some(tables::parse_time(text)?));
-    }
-    let expires_in_ms = args.expires_in.as_deref().map(tables::parse_duration).transpose()?;
-    if wish.is_empty() && expires_in_ms.is_none() {
+    let expiry = Expiry::parse(args.expires_in.as_deref(), args.expires_at.as_deref())?;
+    if wish.is_empty() && expiry.is_none() {
         return Err(Error::usage("there is nothing to change").hint(
             "add `--description`, `--expires-in`, `--label` or another of `api2bq table update --help`",
         ));
@@ -79,8 +77,8 @@ pub(super) async fn run(args: Args) -> Result<()> {
     }
     let bigquery = args.warehouse.connect(None).await?;
     let table = bigquery.named(&table);
-    if let Some(after_ms) = expires_in_ms {
-        wish.expires_ms = Some(Some(bigquery.served_ms(&table).await?.saturating_add(after_ms)));
+    if let Some(expiry) = expiry {
+        wish.expires_ms = Some(Some(expiry.ms(&bigquery, &table).await?));
     }
     let (members, document) = match tables::update(&bigquery, &table, &wish, args.etag.as_deref()).await? {
         Updated::AsItWas(document) => (Vec::new(), document),

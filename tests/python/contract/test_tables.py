@@ -185,6 +185,29 @@ def test_what_expires(client, dataset, table_name):
     assert client.get_table(old).num_rows == 0
 
 
+def test_nothing_is_told_to_have_expired(client, table_name):
+    past = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=1)
+    with pytest.raises(BadRequest):
+        create(client, table_name, expires=past)
+    table = create(client, table_name)
+    with pytest.raises(BadRequest):
+        update(client, table, expires=past)
+    assert client.get_table(table_name).expires is None
+
+
+@pytest.mark.parametrize("mode", ["NULLABLE", "REPEATED"])
+def test_records_nest_fifteen_deep(client, table_name, mode):
+    def nested(levels):
+        field = SchemaField("leaf", "INTEGER")
+        for _ in range(levels):
+            field = SchemaField("r", "RECORD", mode=mode, fields=[field])
+        return [field]
+
+    with pytest.raises(BadRequest):
+        create(client, table_name, schema=nested(16))
+    assert create(client, table_name, schema=nested(15)).schema == nested(15)
+
+
 def test_defaults_of_the_dataset(client, dataset):
     name = f"{dataset.project}.{dataset.dataset_id}_defaults"
     made = bigquery.Dataset(name)
