@@ -236,7 +236,26 @@ pub(super) fn parse_schema(schema: &Map<String, Value>) -> Outcome<Vec<Field>> {
         Some(Value::Array(fields)) => fields,
         Some(_) => return Err(Failure::invalid("Invalid schema: fields is not an array")),
     };
-    parse_fields(fields)
+    let fields = parse_fields(fields)?;
+    check_depth(&fields)?;
+    Ok(fields)
+}
+
+/// RECORD in RECORD in RECORD: BigQuery nests so deep, whether they are REPEATED or not.
+pub(super) const DEPTH_MAX: usize = 15;
+
+/// Not asked of tables that are there: earlier releases let them nest deeper.
+fn check_depth(fields: &[Field]) -> Outcome<()> {
+    fn depth(fields: &[Field]) -> usize {
+        let records = fields.iter().filter(|field| field.kind == Kind::Record);
+        records.map(|record| 1 + depth(&record.fields)).max().unwrap_or(0)
+    }
+    match fields.iter().find(|field| depth(std::slice::from_ref(field)) > DEPTH_MAX) {
+        None => Ok(()),
+        Some(Field { name, .. }) => Err(Failure::invalid(format!(
+            "Invalid schema: field {name} nests RECORDs more than {DEPTH_MAX} levels deep"
+        ))),
+    }
 }
 
 fn parse_fields(documents: &[Value]) -> Outcome<Vec<Field>> {
@@ -392,7 +411,9 @@ pub(super) fn arrow_schema(fields: &[Field]) -> SchemaRef {
 }
 
 pub(super) fn fields_of(schema: &Schema) -> Outcome<Vec<Field>> {
-    schema.fields().iter().map(|f| Field::from_arrow(f)).collect()
+    let fields: Vec<Field> = schema.fields().iter().map(|f| Field::from_arrow(f)).collect::<Outcome<_>>()?;
+    check_depth(&fields)?;
+    Ok(fields)
 }
 
 pub(super) fn documents(fields: &[Field]) -> Value {

@@ -67,3 +67,24 @@ fn parameters_of_a_type_must_fit_it() {
         assert_eq!(limits(wrong.clone()).unwrap_err().code, 400, "{wrong}");
     }
 }
+
+/// A RECORD in a RECORD, `levels` of them, as a schema.
+fn nested(levels: usize, mode: &str) -> Value {
+    let leaf = json!({"name": "leaf", "type": "INT64"});
+    let wrap = |inner: Value, _| json!({"name": "r", "type": "RECORD", "mode": mode, "fields": [inner]});
+    json!({"fields": [(0..levels).fold(leaf, wrap)]})
+}
+
+#[test]
+fn records_nest_fifteen_deep() {
+    for mode in ["NULLABLE", "REPEATED"] {
+        let fields = parse(nested(15, mode)).unwrap();
+        assert!(fields_of(&arrow_schema(&fields)).is_ok());
+        let refused = parse(nested(16, mode)).unwrap_err();
+        assert!(refused.message.contains("field r nests RECORDs more than 15 levels"), "{}", refused.message);
+        // A table that an earlier release made can still be opened.
+        let kept = nested(16, mode)["fields"][0].take();
+        let kept: Field = serde_json::from_value(kept).unwrap();
+        assert!(fields_of(&arrow_schema(&[kept])).is_err());
+    }
+}

@@ -7,12 +7,10 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use serde_json::{Map, Value, json};
 
 use super::{options, parse_options, syntax};
+use crate::emulator::fields::DEPTH_MAX;
 use crate::emulator::wire::{Failure, Outcome};
 
 type Document = Map<String, Value>;
-
-/// STRUCT in STRUCT in STRUCT: BigQuery nests 15 deep.
-const DEPTH_MAX: usize = 15;
 
 /// `name TYPE [COLLATE ..] [DEFAULT ..] [NOT NULL] [OPTIONS(..)]`.
 pub(super) fn column(parser: &mut Parser) -> Outcome<Value> {
@@ -87,18 +85,20 @@ impl Types<'_, '_> {
 
     fn typed(&mut self, depth: usize) -> Outcome<Document> {
         if depth > DEPTH_MAX {
-            return Err(Failure::invalid_query(format!("types are nested more than {DEPTH_MAX} deep")));
+            return Err(Failure::invalid_query(format!(
+                "STRUCTs are nested more than {DEPTH_MAX} levels deep"
+            )));
         }
         let name = self.parser.parse_identifier().map_err(|e| syntax(&e))?.value.to_ascii_uppercase();
         let mut document = Document::new();
         match name.as_str() {
             "ARRAY" => {
                 self.expect(&Token::Lt)?;
-                document = self.field(None, depth + 1)?;
-                self.close()?;
-                if document.get("mode").is_some_and(|mode| mode == "REPEATED") {
+                if self.at(Keyword::ARRAY) {
                     return Err(Failure::invalid_query("Cannot construct array with element type ARRAY"));
                 }
+                document = self.field(None, depth)?;
+                self.close()?;
                 document.insert("mode".into(), "REPEATED".into());
             }
             "STRUCT" => {
@@ -222,7 +222,11 @@ mod tests {
         ] {
             assert!(read(sql).is_err(), "{sql}");
         }
-        let deep = format!("a {}INT64{}", "STRUCT<x ".repeat(20), ">".repeat(20));
-        assert!(read(&deep).unwrap_err().message.contains("deep"));
+        for (open, close) in [("STRUCT<x ", ">"), ("ARRAY<STRUCT<x ", ">>")] {
+            let nested = |levels: usize| format!("a {}INT64{}", open.repeat(levels), close.repeat(levels));
+            assert!(read(&nested(15)).is_ok(), "{open}");
+            assert!(read(&nested(16)).unwrap_err().message.contains("15 levels deep"), "{open}");
+        }
+        assert!(read(&format!("a {}", "ARRAY<".repeat(100_000))).is_err());
     }
 }
