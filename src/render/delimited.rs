@@ -130,6 +130,8 @@ fn push_markdown(line: &mut String, cell: &str) {
             '\\' => line.push_str(r"\\"),
             '\n' => line.push_str("<br>"),
             '\r' => {}
+            // What would move a terminal's cursor or colour it.
+            c if c.is_control() => line.extend(c.escape_default()),
             c => line.push(c),
         }
     }

@@ -101,6 +101,16 @@ fn a_table_aligns_wide_characters_cuts_long_cells_and_shows_what_would_move_the_
     assert!(lines[4].starts_with(&format!("{}…  333", "x".repeat(100))), "{shown}");
 }
 
+/// What people read in a terminal must not work it.
+#[test]
+fn markdown_shows_what_would_move_the_cursor() {
+    let rows =
+        batch(vec![("\u{1b}c", Arc::new(StringArray::from(vec!["\u{1b}]0;x\u{7}\tz\u{9b}1m\r\nb|"])))]);
+    let shown = text(Format::Markdown, &[rows]);
+    let expected = "| \\u{1b}c |\n| --- |\n| \\u{1b}]0;x\\u{7}\\tz\\u{9b}1m<br>b\\| |\n";
+    assert_eq!(shown, expected);
+}
+
 #[test]
 fn a_table_that_grows_wider_on_a_later_page_says_its_header_again() {
     let page = |cell: &str| batch(vec![("s", Arc::new(StringArray::from(vec![cell; 500])))]);
