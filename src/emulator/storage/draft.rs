@@ -84,7 +84,7 @@ impl Draft {
         }
     }
 
-    pub(super) fn append_draft(&mut self, other: Draft) -> Outcome<()> {
+    pub(super) fn append_draft(&mut self, other: &Draft) -> Outcome<()> {
         (&other.file).rewind()?;
         self.append_file(&other.file)
     }

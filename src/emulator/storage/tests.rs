@@ -91,6 +91,35 @@ async fn parts_become_one_object_in_their_order_or_none() {
     assert!(store.head(&Key::from("none")).await.is_err());
 }
 
+/// A completion that named a part too many once took all the others away.
+#[test]
+fn an_upload_that_cannot_be_completed_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let objects = Objects::open(dir.path()).unwrap();
+    let uploads = uploads::Uploads::default();
+    let bucket = Bucket::parse("bucket").unwrap();
+    objects.ensure_bucket(&bucket).unwrap();
+    let upload = uploads.start_parts(records::Attributes::default());
+    let send = |number: u32, content: &[u8]| {
+        let mut part = objects.draft().unwrap();
+        part.append(content).unwrap();
+        uploads.put_part(&upload, number, part).unwrap();
+    };
+    let complete = |numbers: &[u32], generation: Option<i64>| {
+        let conditions = records::Conditions { generation, ..records::Conditions::default() };
+        uploads.complete(&objects, &upload, numbers, |draft, attributes| {
+            objects.put(&bucket, "key", draft, attributes, conditions)
+        })
+    };
+    send(1, b"one ");
+    assert_eq!(complete(&[1, 2], None).unwrap_err().message, "InvalidPart");
+    send(2, b"two");
+    assert_eq!(complete(&[1, 2], Some(7)).unwrap_err().code, 412);
+    complete(&[1, 2], Some(0)).unwrap();
+    assert_eq!(std::fs::read(dir.path().join("bucket/key")).unwrap(), b"one two");
+    assert_eq!(complete(&[1, 2], None).unwrap_err().code, 404);
+}
+
 fn put(objects: &Objects, key: &str, content: &[u8], content_type: &str) -> records::ObjectDocument {
     let bucket = Bucket::parse("bucket").unwrap();
     objects.ensure_bucket(&bucket).unwrap();

@@ -34,6 +34,16 @@ struct Parts {
     drafts: BTreeMap<u32, Draft>,
 }
 
+impl Parts {
+    fn join(&self, objects: &Objects, numbers: &[u32]) -> Outcome<Draft> {
+        let part = |number| self.drafts.get(number).ok_or_else(|| Failure::invalid("InvalidPart"));
+        let named = numbers.iter().map(part).collect::<Outcome<Vec<_>>>()?;
+        let mut whole = objects.draft()?;
+        named.into_iter().try_for_each(|part| whole.append_draft(part))?;
+        Ok(whole)
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Uploads {
     parts: Mutex<VecDeque<(String, Parts)>>,
@@ -41,7 +51,7 @@ pub(super) struct Uploads {
 }
 
 fn add<T>(open: &mut VecDeque<(String, T)>, started: T) -> String {
-    if open.len() == OPEN_MAX {
+    while open.len() >= OPEN_MAX {
         open.pop_front();
     }
     let id = unique_name();
@@ -78,20 +88,22 @@ impl Uploads {
         Ok(etag)
     }
 
-    /// Joins the named parts into one draft.
-    pub(super) fn join_parts(
+    /// Joins the named parts into one draft and makes that an object by `put`. An upload that this fails for goes
+    /// on: the part that is missing can still be sent.
+    pub(super) fn complete<T>(
         &self,
         objects: &Objects,
         upload: &str,
         numbers: &[u32],
-    ) -> Outcome<(Draft, Attributes)> {
-        let mut parts = self.take_parts(upload)?;
-        let mut whole = objects.draft()?;
-        for number in numbers {
-            let part = parts.drafts.remove(number).ok_or_else(|| Failure::invalid("InvalidPart"))?;
-            whole.append_draft(part)?;
+        put: impl FnOnce(Draft, Attributes) -> Outcome<T>,
+    ) -> Outcome<T> {
+        // Nobody else completes it meanwhile.
+        let parts = self.take_parts(upload)?;
+        let done = parts.join(objects, numbers).and_then(|whole| put(whole, parts.attributes.clone()));
+        if done.is_err() {
+            lock(&self.parts).push_back((upload.to_owned(), parts));
         }
-        Ok((whole, parts.attributes))
+        done
     }
 
     pub(super) fn abort_parts(&self, upload: &str) -> Outcome<()> {

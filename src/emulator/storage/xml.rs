@@ -96,9 +96,10 @@ pub(super) async fn answer(storage: Arc<Storage>, request: Request) -> Outcome<R
             let numbers = part_numbers(&String::from_utf8_lossy(&document))?;
             let conditions = conditions(&parts.headers)?;
             let completed = blocking(move || {
-                let (draft, attributes) = storage.uploads.join_parts(&objects, &upload, &numbers)?;
-                objects.ensure_bucket(&bucket)?;
-                objects.put(&bucket, &key, draft, attributes, conditions)
+                storage.uploads.complete(&objects, &upload, &numbers, |draft, attributes| {
+                    objects.ensure_bucket(&bucket)?;
+                    objects.put(&bucket, &key, draft, attributes, conditions)
+                })
             });
             let document = completed.await?;
             let (bucket, key) = (escaped(document.bucket.as_str()), escaped(&document.key));
