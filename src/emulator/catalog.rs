@@ -137,6 +137,17 @@ impl Catalog {
         Ok(())
     }
 
+    /// The temporary tables of scripts that the last process ran; what they know of jobs has been asked for.
+    pub(super) fn delete_script_datasets(&self) {
+        let mut all: Vec<_> = read(&self.datasets).keys().cloned().collect();
+        all.retain(|(_, id)| id.is_of_script());
+        for (project, id) in all {
+            if let Err(failure) = self.delete_dataset(&project, &id, true, |_, _| Ok(())) {
+                tracing::warn!(dataset = %id, error = failure.message, "cannot remove temporary tables");
+            }
+        }
+    }
+
     /// A table that exists and has not expired.
     pub(super) fn table(&self, name: &TableName) -> Outcome<Arc<Table>> {
         let dataset = self.dataset(&name.project, &name.dataset)?;
@@ -415,3 +426,6 @@ fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
 fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -159,7 +159,8 @@ impl Emulator {
         let shown = data_dir.display();
         let failed = |e: std::io::Error| Error::failed(format!("cannot open `{shown}`")).caused_by(e);
         let catalog = Arc::new(catalog::Catalog::open(&data_dir).map_err(failed)?);
-        let jobs = jobs::Jobs::open(&data_dir, &catalog).map_err(failed)?;
+        let jobs = Arc::new(jobs::Jobs::open(&data_dir, &catalog).map_err(failed)?);
+        catalog.delete_script_datasets();
         let uploads = upload::Uploads::open(&data_dir).map_err(failed)?;
         let shown = buckets_dir.display();
         let failed = |e: std::io::Error| Error::failed(format!("cannot open `{shown}`")).caused_by(e);

@@ -76,6 +76,21 @@ id_type!(
     "Job IDs must be alphanumeric (plus underscores and dashes) and at most 1024 characters long."
 );
 
+/// What the dataset of a script's temporary tables begins with; a hash comes after it.
+const OF_SCRIPT: &str = "_script";
+
+impl DatasetId {
+    /// Where the temporary tables of the script with this hash are.
+    pub(super) fn of_script(hash: &str) -> Outcome<Self> {
+        DatasetId::parse(&format!("{OF_SCRIPT}{hash}"))
+    }
+
+    pub(super) fn is_of_script(&self) -> bool {
+        let hash = self.0.strip_prefix(OF_SCRIPT);
+        hash.is_some_and(|hash| hash.len() == 32 && hash.bytes().all(|b| b.is_ascii_hexdigit()))
+    }
+}
+
 /// A table's full name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) struct TableName {

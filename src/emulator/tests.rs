@@ -397,3 +397,17 @@ async fn patches_change_the_etag_and_respect_it() {
     assert_eq!(context.send("DELETE", "datasets/d?deleteContents=true", None).await.0, 204);
     assert_eq!(context.get("datasets/d").await.0, 404);
 }
+
+#[tokio::test]
+async fn a_scripts_temporary_tables_leave_nothing_behind() {
+    let context = Context::new().await;
+    let two = "CREATE TEMP TABLE a AS SELECT 1 AS x; CREATE TEMP TABLE b AS SELECT 2 AS x;";
+    let sum = format!("{two} SELECT SUM(x) AS sum FROM (SELECT x FROM a UNION ALL SELECT x FROM b)");
+    assert_eq!(context.rows(&sum).await, "3");
+    let failing = context.rows(&format!("{two} SELECT nothing FROM a")).await;
+    assert!(failing.contains("nothing"), "{failing}");
+    let (_, all) = context.get("datasets?all=true").await;
+    let ids = all["datasets"].as_array().unwrap().iter();
+    let ids: Vec<&str> = ids.map(|d| d["datasetReference"]["datasetId"].as_str().unwrap()).collect();
+    assert!(ids.contains(&"d") && !ids.iter().any(|id| id.starts_with("_script")), "{ids:?}");
+}

@@ -27,17 +27,18 @@ pub(super) async fn run(runner: &Runner, parsed: Vec<Parsed>) -> Outcome<Value> 
     }
     let mut scope = Scope::with_functions(&parsed)?;
     let outcome = run_all(runner, parsed, &mut scope).await;
-    let (emulator, temporary) = (Arc::clone(&runner.emulator), scope.temporary);
-    blocking(move || {
-        for name in temporary.values() {
-            match emulator.catalog.delete_table(name, |version| emulator.jobs.attest(&version.commits)) {
-                Err(failure) if failure.code != 404 => return Err(failure),
-                _ => {}
+    // All in one dataset.
+    if let Some(TableName { project, dataset, .. }) = scope.temporary.into_values().next() {
+        let emulator = Arc::clone(&runner.emulator);
+        blocking(move || {
+            let Emulator { catalog, jobs, .. } = emulator.as_ref();
+            match catalog.delete_dataset(&project, &dataset, true, |_, commits| jobs.attest(commits)) {
+                Err(failure) if failure.code != 404 => Err(failure),
+                _ => Ok(()),
             }
-        }
-        Ok(())
-    })
-    .await?;
+        })
+        .await?;
+    }
     outcome
 }
 
@@ -149,7 +150,7 @@ async fn temporary_table(runner: &Runner, scope: &mut Scope, name: &ObjectName) 
     };
     let name = TableName {
         project: runner.spec.project.clone(),
-        dataset: DatasetId::parse(&format!("_script{}", script_hash(&runner.document)))?,
+        dataset: DatasetId::of_script(&script_hash(&runner.document))?,
         table: TableId::parse(&id)?,
     };
     let (emulator, location): (Arc<Emulator>, String) =
