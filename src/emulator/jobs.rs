@@ -20,6 +20,9 @@ use super::tables::slice;
 use super::versions::lock;
 use super::wire::{Arguments, Failure, Outcome, Reply, now_ms};
 
+/// BigQuery remembers a job for six months after its end.
+const KEPT_MS: i64 = 180 * 24 * 3_600_000;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum State {
     Pending,
@@ -158,6 +161,11 @@ impl Job {
         lock(&self.document).clone()
     }
 
+    fn document_if(&self, is_wanted: impl FnOnce(&JobDocument) -> bool) -> Option<JobDocument> {
+        let document = lock(&self.document);
+        is_wanted(&document).then(|| document.clone())
+    }
+
     pub(super) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Acquire)
     }
@@ -234,7 +242,7 @@ impl Jobs {
         Ok(Jobs { root: root.to_owned(), jobs: Mutex::new(jobs) })
     }
 
-    /// Makes a job, unless its id was ever used in the project: an id is never free again.
+    /// Makes a job, unless its id was used in the project: as long as the job is remembered, its id is not free.
     pub(super) fn create(&self, document: JobDocument) -> Outcome<Arc<Job>> {
         let key = (document.project.clone(), document.id.clone());
         let project = self.root.join("projects").join(file_name(key.0.as_str()));
@@ -282,11 +290,16 @@ impl Jobs {
         job.ok_or_else(|| Failure::not_found(format!("Not found: Job {project}:{id}")))
     }
 
+    fn of_project(&self, project: &ProjectId) -> Vec<Arc<Job>> {
+        let jobs = lock(&self.jobs);
+        jobs.iter().filter(|((of, _), _)| of == project).map(|(_, job)| Arc::clone(job)).collect()
+    }
+
     /// The statements of a script, in their order.
     pub(super) fn children(&self, parent: &JobDocument) -> Vec<JobDocument> {
-        let jobs: Vec<Arc<Job>> = lock(&self.jobs).values().cloned().collect();
-        let mut children: Vec<JobDocument> = jobs.iter().map(|job| job.document()).collect();
-        children.retain(|d| d.project == parent.project && d.parent.as_ref() == Some(&parent.id));
+        let jobs = self.of_project(&parent.project);
+        let of_parent = |job: &Arc<Job>| job.document_if(|d| d.parent.as_ref() == Some(&parent.id));
+        let mut children: Vec<JobDocument> = jobs.iter().filter_map(of_parent).collect();
         // Ids of one script end with their number.
         let number = |id: &JobId| id.as_str().rsplit('_').next().and_then(|n| n.parse::<usize>().ok());
         children.sort_by_key(|child| number(&child.id));
@@ -309,20 +322,26 @@ impl Jobs {
         let parent = arguments.get("parentJobId");
         let min = arguments.number("minCreationTime")?.and_then(|ms| i64::try_from(ms).ok());
         let max = arguments.number("maxCreationTime")?.and_then(|ms| i64::try_from(ms).ok());
-        let jobs: Vec<Arc<Job>> = lock(&self.jobs).values().cloned().collect();
-        let mut found: Vec<JobDocument> = jobs.iter().map(|job| job.document()).collect();
-        found.retain(|d| {
-            d.project == *project
-                && d.parent.as_ref().map(JobId::as_str) == parent
+        let is_wanted = |d: &JobDocument| {
+            d.parent.as_ref().map(JobId::as_str) == parent
                 && (states.is_empty() || states.iter().any(|state| state == d.state.name()))
                 && min.is_none_or(|ms| d.created_ms >= ms)
                 && max.is_none_or(|ms| d.created_ms <= ms)
-        });
-        found.sort_by_key(|d| std::cmp::Reverse(d.created_ms));
+        };
+        // A document may hold a query of a megabyte, so only those of the page are copied.
+        let mut found = Vec::new();
+        for job in self.of_project(project) {
+            let document = lock(&job.document);
+            if is_wanted(&document) {
+                found.push((document.created_ms, Arc::clone(&job)));
+            }
+        }
+        found.sort_by_key(|(created_ms, _)| std::cmp::Reverse(*created_ms));
         let (range, next) = slice(found.len(), arguments)?;
         let jobs: Vec<Value> = found[range]
             .iter()
-            .map(|document| {
+            .map(|(_, job)| {
+                let document = job.document();
                 let mut item = document.resource();
                 item["state"] = item["status"]["state"].clone();
                 if document.failure.is_some() {
@@ -349,6 +368,18 @@ impl Jobs {
         Ok(Reply::NoContent)
     }
 
+    /// Forgets the jobs that ended long ago.
+    pub(super) fn sweep(&self) {
+        let horizon_ms = now_ms() - KEPT_MS;
+        let jobs: Vec<Arc<Job>> = lock(&self.jobs).values().cloned().collect();
+        for job in jobs {
+            let is_old = lock(&job.document).ended_ms.is_some_and(|ms| ms < horizon_ms);
+            if let Err(failure) = if is_old { self.delete(&job).map(drop) } else { Ok(()) } {
+                tracing::warn!(job = %job.document().id, error = failure.message, "cannot forget a job");
+            }
+        }
+    }
+
     /// Asks a job to stop; it is too late once it commits.
     pub(super) fn cancel(&self, job: &Job) -> Reply {
         job.cancelled.store(true, Ordering::Release);
@@ -370,3 +401,6 @@ pub(super) fn parse_reference(reference: Option<&Map<String, Value>>) -> Outcome
     };
     Ok((id, member("location").filter(|l| !l.is_empty()).map(str::to_owned)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -114,7 +114,7 @@ pub async fn start_with_storage(options: Options, storage: StorageOptions) -> Re
         Err(error) => return Err(Error::failed(format!("cannot open `{shown}`")).caused_by(error)),
     };
     let emulator = Arc::new(emulator);
-    tokio::spawn(sweep_regularly(Arc::downgrade(&emulator.catalog)));
+    tokio::spawn(sweep_regularly(Arc::downgrade(&emulator.catalog), Arc::downgrade(&emulator.jobs)));
     let bigquery = Server::start(listen, routes::router(Arc::clone(&emulator))).await?;
     let storage = match storage.listen {
         Some(listen) => Some(Server::start(listen, routes::storage_router(emulator)).await?),
@@ -124,12 +124,16 @@ pub async fn start_with_storage(options: Options, storage: StorageOptions) -> Re
 }
 
 /// Until the server is gone.
-async fn sweep_regularly(catalog: Weak<catalog::Catalog>) {
+async fn sweep_regularly(catalog: Weak<catalog::Catalog>, jobs: Weak<jobs::Jobs>) {
     let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
     loop {
         ticks.tick().await;
-        let Some(catalog) = catalog.upgrade() else { return };
-        let swept = tokio::task::spawn_blocking(move || catalog.sweep()).await;
+        let (Some(catalog), Some(jobs)) = (catalog.upgrade(), jobs.upgrade()) else { return };
+        let sweep = move || {
+            catalog.sweep();
+            jobs.sweep();
+        };
+        let swept = tokio::task::spawn_blocking(sweep).await;
         if let Err(error) = swept {
             tracing::warn!(%error, "sweeping died");
         }
@@ -140,7 +144,7 @@ async fn sweep_regularly(catalog: Weak<catalog::Catalog>) {
 #[derive(Debug)]
 struct Emulator {
     catalog: Arc<catalog::Catalog>,
-    jobs: jobs::Jobs,
+    jobs: Arc<jobs::Jobs>,
     storage: Arc<storage::Storage>,
     engine: Engine,
     faults: Faults,
