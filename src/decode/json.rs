@@ -10,6 +10,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::Options;
+use super::expected::json::Expected;
 use super::lines::LineFormat;
 use super::notices::Spelling;
 use super::rows::Rows;
@@ -27,12 +28,14 @@ pub(super) struct Line {
     depth_max: usize,
     /// The next one starts behind a newline, whatever this one is.
     is_line: bool,
+    expected: Option<Expected>,
 }
 
 impl Line {
     pub(super) fn new(columns: &Columns, options: &Options) -> Self {
         let fields = columns.iter().map(|c| (c.path().to_owned(), c.kind)).collect();
-        Line { fields, depth_max: options.depth_max, is_line: true }
+        let expected = options.expect_records.then(|| Expected::new(columns));
+        Line { fields, depth_max: options.depth_max, is_line: true, expected }
     }
 
     /// One of several values that nothing but their own brackets separates.
@@ -42,10 +45,20 @@ impl Line {
 }
 
 impl LineFormat for Line {
+    fn read_known(&mut self, bytes: &[u8], rows: &mut Rows) -> Option<usize> {
+        self.expected.as_mut()?.read(bytes, rows).ok()
+    }
+
+    fn learn(&mut self, line: &[u8], end: &[u8]) {
+        if let Some(expected) = &mut self.expected {
+            expected.learn(line, end);
+        }
+    }
+
     fn read(&mut self, line: &[u8], rows: &mut Rows) {
         let is_object = line.trim_ascii_start().starts_with(b"{");
         // serde_json skips unknown values without recursion, but a limit is a limit.
-        if depth(line) > self.depth_max {
+        if is_deeper(line, self.depth_max) {
             // In an array its brackets must be in order all the same, or the next value starts anywhere.
             let valid = self.is_line || is_json(line);
             return rows.spoil(if valid { "depth" } else { JSON_SYNTAX }, None);
@@ -73,19 +86,16 @@ fn is_json(line: &[u8]) -> bool {
     serde_json::from_str::<&RawValue>(&String::from_utf8_lossy(line)).is_ok()
 }
 
-fn depth(line: &[u8]) -> usize {
+fn is_deeper(line: &[u8], depth_max: usize) -> bool {
     // Brackets inside strings count here too: enough to see that most records need no closer look.
-    let brackets = line.iter().filter(|b| matches!(b, b'{' | b'[')).count();
-    if brackets <= 8 {
-        return brackets;
+    if line.iter().filter(|b| matches!(b, b'{' | b'[')).count() <= depth_max {
+        return false;
     }
     let mut scan = Scan::default();
-    let mut deepest = 0;
-    for byte in line {
+    line.iter().any(|byte| {
         scan.step(*byte);
-        deepest = deepest.max(scan.depth);
-    }
-    deepest
+        scan.depth > depth_max
+    })
 }
 
 struct Object<'a> {

@@ -16,6 +16,7 @@ mod passed;
 mod rows;
 mod sequence;
 mod value;
+mod words;
 mod xml;
 
 use arrow::record_batch::RecordBatch;
@@ -86,7 +87,7 @@ pub struct Decoder {
 #[derive(Debug)]
 enum Syntax {
     Xml(Box<xml::XmlSyntax>),
-    Json(sequence::JsonSyntax),
+    Json(Box<sequence::JsonSyntax>),
     Ndjson(lines::LineSyntax<json::Line>),
     Csv(lines::LineSyntax<csv::Line>),
 }
@@ -95,7 +96,7 @@ impl Decoder {
     pub fn new(format: Format, columns: &Columns, options: &Options) -> Result<Self> {
         let syntax = match format {
             Format::Xml => Syntax::Xml(Box::new(xml::XmlSyntax::new(columns, options)?)),
-            Format::Json => Syntax::Json(sequence::JsonSyntax::new(columns, options)),
+            Format::Json => Syntax::Json(Box::new(sequence::JsonSyntax::new(columns, options))),
             Format::Ndjson => {
                 Syntax::Ndjson(lines::LineSyntax::new(json::Line::new(columns, options), options))
             }

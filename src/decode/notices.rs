@@ -56,6 +56,7 @@ pub(super) struct Drift {
     spellings: Vec<Option<Spelling>>,
     // Of the body.
     usual_spellings: Vec<Option<Spelling>>,
+    has_changed: Vec<bool>,
     fields: HashMap<String, (u64, u64)>,
     notices: [(u64, u64); 2],
     changes: Vec<Notice>,
@@ -73,6 +74,7 @@ impl Drift {
             attributes: 0,
             spellings: vec![None; columns],
             usual_spellings: vec![None; columns],
+            has_changed: vec![false; columns],
             fields: HashMap::new(),
             notices: [(0, 0); 2],
             changes: Vec::new(),
@@ -100,6 +102,14 @@ impl Drift {
         self.spellings[column] = Some(spelling);
     }
 
+    /// False where a column is spelt as it always was, or where it is known to be spelt in several ways.
+    pub(super) fn is_news(&self, column: usize, spelling: Spelling) -> bool {
+        match self.usual_spellings[column] {
+            Some(usual) => usual != spelling && !self.has_changed[column],
+            None => true,
+        }
+    }
+
     pub(super) fn is_spelt(&self, column: usize, spelling: Spelling) -> bool {
         self.spellings[column] == Some(spelling)
     }
@@ -124,7 +134,7 @@ impl Drift {
         }
         for (column, (now, usual)) in self.spellings.iter().zip(&mut self.usual_spellings).enumerate() {
             if now.is_some() && now != usual {
-                if usual.is_some() && !self.changes.iter().any(|c| c.what[12..] == *columns[column].name) {
+                if usual.is_some() && !std::mem::replace(&mut self.has_changed[column], true) {
                     let what = format!("type_change:{}", columns[column].name);
                     self.changes.push(Notice { what, first_record: number, count: 1 });
                 }

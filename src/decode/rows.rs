@@ -154,10 +154,10 @@ impl Rows {
         self.count_row(raw.len())
     }
 
-    /// The columns, for a record that is read straight into them: it appends one value to each, and
+    /// One column, for a record that is read straight into all of them: it appends a value to each, and
     /// then [`Rows::took`] counts it, or [`Rows::undo`] takes back whatever it appended.
-    pub(super) fn builders(&mut self) -> &mut [Builder] {
-        &mut self.builders
+    pub(super) fn builder(&mut self, column: usize) -> &mut Builder {
+        &mut self.builders[column]
     }
 
     /// Counts a record of so many bytes that is in the columns already.

@@ -65,7 +65,14 @@ impl JsonSyntax {
     pub(super) fn push(&mut self, bytes: &[u8], rows: &mut Rows) -> Result<()> {
         // Up to here `passed` has counted, and here the value at hand starts or goes on.
         let mut start = 0;
-        for (i, byte) in bytes.iter().copied().enumerate() {
+        let mut next = 0;
+        while next < bytes.len() {
+            if self.inside == Inside::Nothing {
+                next = self.known(bytes, next, rows)?;
+            }
+            let i = next;
+            let Some(byte) = bytes.get(i).copied() else { break };
+            next += 1;
             if self.inside == Inside::Bare && !is_bare(byte) {
                 self.end_of_value(&bytes[start..i], rows)?;
                 start = i;
@@ -91,6 +98,36 @@ impl JsonSyntax {
         }
         self.passed.pass(&bytes[start..]);
         self.check_length(self.pending.len())
+    }
+
+    /// Passes over values that are written as one before, and what separates them; returns where
+    /// something else comes. Nothing of that has been counted.
+    fn known(&mut self, bytes: &[u8], mut at: usize, rows: &mut Rows) -> Result<usize> {
+        use Layout::{ArrayAfterComma, ArrayAfterValue, ArrayStart, Sequence};
+        loop {
+            match (self.layout, bytes.get(at)) {
+                (ArrayAfterValue, Some(b',')) => {
+                    self.layout = ArrayAfterComma;
+                    at += 1;
+                }
+                (
+                    ArrayStart | ArrayAfterValue | ArrayAfterComma | Sequence,
+                    Some(b' ' | b'\t' | b'\r' | b'\n'),
+                ) => {
+                    at += 1;
+                }
+                (ArrayStart | ArrayAfterComma | Sequence, Some(b'{')) => {
+                    let shown = &bytes[at..bytes.len().min(at.saturating_add(self.record_bytes_max))];
+                    let Some(length) = self.object.read_known(shown, rows) else { return Ok(at) };
+                    rows.took(length)?;
+                    at += length;
+                    if self.layout != Sequence {
+                        self.layout = ArrayAfterValue;
+                    }
+                }
+                _ => return Ok(at),
+            }
+        }
     }
 
     pub(super) fn is_array(&self) -> bool {
@@ -171,7 +208,11 @@ impl JsonSyntax {
         if rows.is_spoilt_by(JSON_SYNTAX) {
             return Err(not_well_formed(JSON_SYNTAX, "a value is no JSON", self.place.offset));
         }
+        let rows_before = rows.counts().rows;
         rows.end(self.place, value)?;
+        if rows.counts().rows > rows_before {
+            self.object.learn(value, b"");
+        }
         pending.clear();
         self.pending = pending;
         Ok(())

@@ -278,6 +278,17 @@ fn json_that_ends_early_or_goes_astray_fails() {
     assert!(failure(decode(Format::Ndjson, &long)).contains("exceeds 4096 bytes"));
 }
 
+#[test]
+fn brackets_in_texts_are_not_depth() {
+    let options = Options { depth_max: 2, ..Options::default() };
+    let lines = "{\"id\":1,\"name\":\"[[{{\",\"x\":[1],\"y\":[2]}\n{\"id\":2,\"name\":\"\",\"x\":[[1]]}\n";
+    for expect_records in [true, false] {
+        let options = Options { expect_records, ..options.clone() };
+        let decoded = decode_with(Format::Ndjson, lines.as_bytes(), &[], options).expect("decodes");
+        assert_eq!((decoded.rows.len(), &decoded.rejects[..]), (1, &["39 depth".to_owned()][..]));
+    }
+}
+
 /// From the comparison with Python's json: the first thing wrong was a value, so that the syntax behind it
 /// was never looked at, and the next object was looked for wherever the brackets seemed to end.
 #[test]

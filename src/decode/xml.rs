@@ -5,13 +5,13 @@
 //! as many bytes, so that the work stays linear even if they come one by one. Whatever is read is
 //! shown no more bytes than it may have, so that a limit is met at the same byte however they came.
 //!
-//! Records in the shape that nearly all of them have are read by [`Expected`] beside it; whatever
-//! that does not take is read here, so the two agree by construction on what it leaves.
+//! Records written as one before are read by [`Expected`]; whatever that does not take is read here.
 
 mod chars;
 mod outline;
 mod prolog;
 mod record;
+mod step;
 mod token;
 mod tokens;
 
@@ -21,15 +21,14 @@ use super::expected::xml::Expected;
 use super::notices::Notice;
 use super::passed::Passed;
 use super::rows::Rows;
-use super::{Options, not_well_formed, over_limit, truncated};
+use super::{Options, over_limit, truncated};
 use crate::error::{Error, Result};
 use crate::schema::Columns;
-use chars::{UNDECODABLE, resolve, whole_part};
 pub(super) use chars::{is_space, local, undecodable, wrong_in_text};
 use outline::Outline;
-use record::{Shape, wrong_text};
-use token::{Fault, Limits, Stop, Token, fault, text_of};
-use tokens::Tokens;
+use record::Shape;
+use step::Step;
+use token::Limits;
 
 #[derive(Debug)]
 pub(super) struct XmlSyntax {
@@ -37,25 +36,14 @@ pub(super) struct XmlSyntax {
     shape: Shape,
     record_bytes_max: usize,
     expected: Option<Expected>,
-    /// Bytes not yet behind us; `buffer[0]` is byte `base` of the body.
+    /// What the last piece left, because it does not end there.
     buffer: Vec<u8>,
+    /// Byte of the body up to which all is read.
     base: u64,
     /// Bytes the buffer must hold before another try is worth it.
     wanted: usize,
     passed: Option<Passed>,
     outline: Outline,
-}
-
-/// The reading of bytes up to a record's end, or of one token outside of records.
-struct Step<'s> {
-    shape: &'s Shape,
-    outline: &'s mut Outline,
-    input: &'s mut Input,
-    /// Byte of the body at which the step starts, and at which the document starts.
-    base: u64,
-    document: u64,
-    /// The body ends with these bytes.
-    complete: bool,
 }
 
 impl XmlSyntax {
@@ -72,7 +60,7 @@ impl XmlSyntax {
                 depth_max: options.depth_max,
                 limits,
             },
-            record_bytes_max: options.record_bytes_max,
+            record_bytes_max: options.record_bytes_max.max(1),
             // Where the root itself is the record there is only one.
             expected: (options.expect_records && options.record_path.len() > 1)
                 .then(|| Expected::new(columns)),
@@ -115,8 +103,8 @@ impl XmlSyntax {
     /// Sets how many bytes the buffer must have for another try.
     fn wait(&mut self) {
         let left = self.buffer.len();
-        // One byte over the limit is enough to see that it is passed.
-        self.wanted = (left * 2).min(self.record_bytes_max + 1).max(left + 1);
+        // One byte over the limit is enough to see that it is passed; so many are never left.
+        self.wanted = (left * 2).min(self.record_bytes_max.saturating_add(1));
     }
 
     pub(super) fn finish(&mut self, rows: &mut Rows) -> Result<()> {
@@ -224,121 +212,6 @@ impl XmlSyntax {
         passed.pass(&bytes[counted..at]);
         self.base += at as u64;
         Ok(at)
-    }
-}
-
-impl Step<'_> {
-    /// Takes one token, or one whole record, from the start of `bytes`. `None`: they end inside it.
-    fn take(&mut self, bytes: &[u8], passed: &Passed, rows: &mut Rows) -> Result<Option<usize>> {
-        match self.read(bytes, passed, rows) {
-            Ok(done) => done.map(Some),
-            Err(Stop::Incomplete) => Ok(None),
-            Err(Stop::Fault(fault)) => Err(self.describe(fault)),
-        }
-    }
-
-    fn read(&mut self, bytes: &[u8], passed: &Passed, rows: &mut Rows) -> Result<Result<usize>, Stop> {
-        let mut tokens = Tokens::new(bytes, self.shape.limits);
-        let read = tokens.next()?;
-        let flaw = read.flaw;
-        if let Token::Start { name, attributes, empty } = read.token
-            && self.outline.expects(text_of(name))
-        {
-            rows.begin();
-            rows.drift().attributes(attributes);
-            if let Some((_, reason)) = flaw {
-                rows.spoil(self.reason(reason), None);
-            }
-            let end = match empty {
-                true => read.end,
-                false => {
-                    let undecodable = self.input.undecodable();
-                    self.shape.read(&mut tokens, name, self.complete, undecodable, rows)?
-                }
-            };
-            self.outline.records += 1;
-            self.outline.root_seen = true;
-            return Ok(rows.end(passed.place(), &bytes[..end]).map(|()| end));
-        }
-        let end = match read.token {
-            Token::Text(text) => self.outside(text, read.end == bytes.len() && !self.complete)?,
-            _ => read.end,
-        };
-        match read.token {
-            Token::Start { name, empty, .. } => {
-                let name = text_of(name);
-                self.outline.open(name, self.shape.depth_max)?;
-                if empty {
-                    self.outline.close(name)?;
-                }
-            }
-            Token::End(name) => self.outline.close(text_of(name))?,
-            Token::CData(_) | Token::Reference(_) if self.outline.open.is_empty() => {
-                return Err(self.outline.stray(0));
-            }
-            Token::Reference(reference) => {
-                if let Err(code) = resolve(reference) {
-                    return fault(0, code, format!("`&{reference};` is no character"));
-                }
-            }
-            Token::Declaration { encoding } => {
-                if self.base != self.document {
-                    return fault(0, "bad_declaration", "the XML declaration is not at the start");
-                }
-                if let Some(label) = encoding
-                    && let Err(error) = self.input.declared(label)
-                {
-                    return Ok(Err(error));
-                }
-            }
-            Token::Doctype => self.outline.doctype()?,
-            Token::Text(_) | Token::CData(_) | Token::Aside => {}
-        }
-        if let Some((at, code)) = flaw {
-            return fault(at, code, "a reference or byte that is no character");
-        }
-        Ok(Ok(end))
-    }
-
-    /// Text outside of records: returns how much of it is done with. It is not kept, so it may be
-    /// as long as it likes.
-    fn outside(&self, text: &[u8], may_go_on: bool) -> Result<usize, Stop> {
-        let length = if may_go_on { whole_part(text) } else { text.len() };
-        if length == 0 {
-            return Err(Stop::Incomplete);
-        }
-        let text = &text[..length];
-        if self.outline.open.is_empty() {
-            return match text.iter().position(|b| !is_space(*b)) {
-                Some(at) => Err(self.outline.stray(at)),
-                None => Ok(length),
-            };
-        }
-        let undecodable = undecodable(text);
-        if let Some((at, code)) = wrong_in_text(&text[..undecodable.unwrap_or(length)]) {
-            return Err(Stop::Fault(wrong_text(at, code)));
-        }
-        match undecodable {
-            Some(at) => fault(at, UNDECODABLE, "a byte that is no character"),
-            None => Ok(length),
-        }
-    }
-
-    fn reason(&self, flaw: &'static str) -> &'static str {
-        if flaw == UNDECODABLE { self.input.undecodable() } else { flaw }
-    }
-
-    fn describe(&self, fault: Fault) -> Error {
-        let (code, offset) = (self.reason(fault.code), self.base + fault.at as u64);
-        match (fault.limit, &self.outline.foreign_root) {
-            (Some(setting), _) => over_limit(code, &fault.words, offset, setting),
-            (None, Some(name)) => Error::failed(format!(
-                "the root element is `{name}`, not `{}`, at byte {offset} ({code}:{name})",
-                self.outline.record_path[0]
-            ))
-            .hint("the source may have sent an error page; or set `source.record_path`"),
-            (None, None) => not_well_formed(code, &fault.words, offset),
-        }
     }
 }
 

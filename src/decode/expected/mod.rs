@@ -9,11 +9,10 @@
 //! rejects records and finds fault with documents. A template comes from a record that path took for a
 //! row, so a record that has all of it, and plain values, is one too.
 
+pub(super) mod json;
 mod literal;
-pub(super) mod words;
 pub(super) mod xml;
 
-use super::build::Builder;
 use super::rows::Rows;
 use literal::Literal;
 
@@ -29,7 +28,7 @@ pub(super) enum Miss {
 /// A value that stands between two literals: how it is written, and the column that takes it.
 trait Value: std::fmt::Debug + PartialEq {
     /// Appends the value at `at`, and returns where it ends.
-    fn read(&self, bytes: &[u8], at: usize, columns: &mut [Builder]) -> Result<usize, Miss>;
+    fn read(&self, bytes: &[u8], at: usize, rows: &mut Rows) -> Result<usize, Miss>;
 }
 
 /// What the records of one shape have in common.
@@ -67,23 +66,22 @@ impl<V: Value> Template<V> {
     /// Appends the record at the start of `bytes` to the columns, and returns where it ends. They are as
     /// they were if it is not taken.
     fn read(&self, bytes: &[u8], rows: &mut Rows) -> Result<usize, Miss> {
-        let columns = rows.builders();
-        let end = self.values(bytes, columns).inspect_err(|_| rows.undo())?;
+        let end = self.values(bytes, rows).inspect_err(|_| rows.undo())?;
         for name in &self.unknown {
             rows.drift().unknown_again(name);
         }
         Ok(end)
     }
 
-    fn values(&self, bytes: &[u8], columns: &mut [Builder]) -> Result<usize, Miss> {
+    fn values(&self, bytes: &[u8], rows: &mut Rows) -> Result<usize, Miss> {
         let mut at = 0;
         for (before, value) in &self.values {
             at = before.after(bytes, at)?;
-            at = value.read(bytes, at, columns)?;
+            at = value.read(bytes, at, rows)?;
         }
         at = self.end.after(bytes, at)?;
         for column in &self.absent {
-            columns[*column].append_null();
+            rows.builder(*column).append_null();
         }
         Ok(at)
     }

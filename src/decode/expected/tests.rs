@@ -4,6 +4,7 @@ use arrow::compute::concat_batches;
 use proptest::prelude::*;
 
 use super::*;
+use crate::decode::notices::Spelling;
 use crate::decode::{Counts, Decoder, Notice, Options};
 use crate::reject::Reject;
 use crate::schema::{Column, ColumnType, Columns, Format, Mode};
@@ -128,12 +129,17 @@ impl Record {
         let space = if self.style == 1 { " " } else { "" };
         let bare = |column: usize| matches!(column, 0 | 3 | 4 | 5) && self.style != 2;
         let value = |(column, name, text): (usize, &str, &str)| match (self.style, text) {
-            (4, "z") => format!("{space}\"{name}\":null"),
+            (3, "") | (4, "z") => format!("\"{name}\":null"),
+            (3, "N10451") => format!("\"{name}\":10451"),
             (5, _) if column == 2 => format!("\"{name}\":{{\"deep\":[1]}}"),
             _ if bare(column) => format!("{space}\"{name}\"{space}:{space}{text}"),
             _ => format!("{space}\"{name}\":{space}\"{text}\""),
         };
         format!("{{{}{space}}}", self.fields().into_iter().map(value).collect::<Vec<_>>().join(","))
+    }
+
+    fn length(&self, format: Format) -> usize {
+        if format == Format::Xml { self.xml().trim_end().len() } else { self.json().len() }
     }
 }
 
@@ -173,8 +179,8 @@ proptest! {
         edits in edits(),
         cuts in prop::collection::vec(any::<usize>(), 0..12),
         batch_rows in 1usize..9,
-        // Of a record; some records have more.
-        record_bytes_max in prop_oneof![5 => Just(1000usize), 1 => 150usize..400],
+        // As long as one of the records, or nearly.
+        limit in prop::option::weighted(0.3, (any::<prop::sample::Index>(), 0usize..4)),
         strict_schema in prop::bool::weighted(0.1),
     ) {
         for format in [Format::Xml, Format::Ndjson, Format::Json] {
@@ -182,6 +188,10 @@ proptest! {
             if !body.is_empty() {
                 edits.iter().for_each(|change| edit(&mut body, *change));
             }
+            let record_bytes_max = match limit {
+                Some((one, more)) if !records.is_empty() => one.get(&records).length(format) + more - 2,
+                _ => 1000,
+            };
             let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (body.len() + 1)).collect();
             cuts.sort_unstable();
             let fast = Options { batch_rows, record_bytes_max, strict_schema, ..Options::default() };
@@ -199,16 +209,110 @@ proptest! {
 #[test]
 fn records_of_a_shape_seen_before_are_not_read_with_care() {
     let record = |style| Record { style, texts: vec![0; 8] };
-    let xml = |records: &[Record]| records.iter().map(Record::xml).collect::<String>();
-    let mut expected = xml::Expected::new(&columns());
     let mut rows = Rows::new(&columns(), &Options::default());
+    let mut expected = xml::Expected::new(&columns());
     for style in 0..4 {
-        expected.learn(xml(&[record(style)]).trim_end().as_bytes());
+        expected.learn(record(style).xml().trim_end().as_bytes());
     }
-    let mut read = |body: &str| {
-        let padded = format!("{body}{}", " ".repeat(40));
-        expected.read(padded.as_bytes(), 1000, &mut rows).expect("a batch").1
+    let mut known = |styles: &[usize]| {
+        // More bytes than a record has are looked at.
+        let xml = styles.iter().map(|style| record(*style).xml()).collect::<String>() + &" ".repeat(40);
+        expected.read(xml.as_bytes(), 1000, &mut rows).expect("a batch").1
     };
-    assert_eq!(read(&xml(&[record(0), record(1), record(2), record(3), record(2), record(0)])), 6);
-    assert_eq!(read(&xml(&[record(0), record(4), record(0)])), 1);
+    assert_eq!(known(&[0, 1, 2, 3, 2, 0]), 6);
+    assert_eq!(known(&[0, 4, 0]), 1);
+
+    let mut rows = Rows::new(&columns(), &Options::default());
+    let mut expected = json::Expected::new(&columns());
+    for column in [0, 3, 5] {
+        rows.drift().spelling(column, Spelling::Number);
+    }
+    for column in [1, 2, 6, 7] {
+        rows.drift().spelling(column, Spelling::Text);
+    }
+    rows.drift().spelling(4, Spelling::Bool);
+    let all: Vec<_> = columns().iter().cloned().collect();
+    rows.drift().end(&all, 1, 0).expect("no drift");
+    for style in [0, 1, 3] {
+        expected.learn(record(style).json().as_bytes(), b"\n");
+    }
+    for (style, is_known) in [(0, true), (1, true), (2, false), (3, true), (4, true), (5, false)] {
+        let line = format!("{}\n{}", record(style).json(), " ".repeat(40));
+        assert_eq!(expected.read(line.as_bytes(), &mut rows).is_ok(), is_known, "style {style}");
+    }
+}
+
+#[test]
+fn a_known_shape_hides_no_change_of_type_and_no_null() {
+    for (column, first, then) in
+        [(1, "27", "\"x\""), (1, "\"x\"", "27"), (0, "\"1\"", "1"), (0, "1", "\"1\"")]
+    {
+        let line = |value: &str| match column {
+            0 => format!("{{\"id\":{value},\"name\":\"x\"}}\n"),
+            _ => format!("{{\"id\":1,\"name\":{value}}}\n"),
+        };
+        let lines = [first, first, first, then, "null", first, then, "7"].map(line).concat();
+        let fast = decode(Format::Ndjson, lines.as_bytes(), &[], &Options::default());
+        let name = COLUMNS[column].0;
+        let change = Notice { what: format!("type_change:{name}"), first_record: 4, count: 1 };
+        assert_eq!(fast.notices, [change]);
+        assert_eq!((fast.rejects.len(), &fast.rejects[0].reason), (1, &format!("null_in_required:{name}")));
+        let careful = Options { expect_records: false, ..Options::default() };
+        assert_eq!(fast, decode(Format::Ndjson, lines.as_bytes(), &[], &careful));
+    }
+}
+
+/// A record that seems to be of a known shape and never ends is not waited for.
+#[test]
+fn an_endless_record_of_a_known_shape_meets_the_limit() {
+    let endless = Record { style: 3, texts: vec![0; 8] };
+    for format in [Format::Xml, Format::Ndjson, Format::Json] {
+        let options = Options { record_bytes_max: 1000, ..Options::default() };
+        let mut decoder = Decoder::new(format, &columns(), &options).expect("legal options");
+        let mut body = body(format, &[endless.clone(), endless.clone(), endless.clone()]);
+        let last_name = body.windows(2).rposition(|pair| pair == b"C1").expect("a name");
+        body.truncate(last_name);
+        decoder.push(&body).expect("a start");
+        let mut pieces = (0..100).map(|_| decoder.push(&[b'x'; 100]).map(|()| decoder.buffered_bytes()));
+        let error = pieces.find_map(|piece| match piece {
+            Ok(bytes) => {
+                assert!(bytes < 4000, "{bytes} bytes are kept");
+                None
+            }
+            Err(error) => Some(error.to_string()),
+        });
+        assert!(error.expect("an error").contains("record_too_large"), "{format}");
+        assert_eq!(decoder.counts().rows, 2);
+    }
+}
+
+/// A batch of long records ends at 4 MiB, and what ends a line is not of the record.
+#[test]
+fn batches_of_long_records_end_at_the_same_row_on_both_paths() {
+    let name = "x".repeat((1 << 20) - r#"{"id":1,"name":""}"#.len() - 1);
+    let lines = format!("{{\"id\":1,\"name\":\"{name}\"}}\r\n").repeat(9);
+    let careful = Options { expect_records: false, ..Options::default() };
+    let fast = decode(Format::Ndjson, lines.as_bytes(), &[], &Options::default());
+    assert_eq!(fast.batches, [5, 4]);
+    assert_eq!(fast, decode(Format::Ndjson, lines.as_bytes(), &[], &careful));
+}
+
+/// Many shapes, none of which comes again, are not worth the learning; then all records have one.
+#[test]
+fn learning_pauses_and_goes_on() {
+    let columns = columns();
+    let mut expected = xml::Expected::new(&columns);
+    let mut rows = Rows::new(&columns, &Options::default());
+    let record = |spaces: usize| format!("<record>{}<id>1</id><name>x</name></record>", " ".repeat(spaces));
+    for spaces in 0..30 {
+        expected.learn(record(spaces).as_bytes());
+    }
+    let xml = record(1) + &" ".repeat(40);
+    let mut read_with_care = 0;
+    while expected.read(xml.as_bytes(), 1000, &mut rows).expect("a batch").1 == 0 {
+        read_with_care += 1;
+        assert!(read_with_care <= PAUSE_MAX + 1, "no pause is longer");
+        expected.learn(record(1).as_bytes());
+    }
+    assert!(read_with_care > MISSES_MAX, "it paused");
 }

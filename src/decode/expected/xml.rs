@@ -1,10 +1,10 @@
 //! XML records of a known shape: flat, without attributes, comments and references.
 
-use super::words::{before, eight, integer, special_in_xml};
 use super::{Literal, Miss, Shapes, Template, Value};
-use crate::decode::build::{Builder, Texts, Values};
+use crate::decode::build::Values;
 use crate::decode::rows::Rows;
 use crate::decode::value::parse;
+use crate::decode::words::{copy_plain, integer, special_in_xml};
 use crate::decode::xml::{is_space, local, undecodable, wrong_in_text};
 use crate::error::Result as CrateResult;
 use crate::schema::{ColumnType, Columns};
@@ -103,9 +103,9 @@ fn open_tag(record: &[u8], at: usize) -> Option<(&str, usize)> {
 
 impl Value for Text {
     #[inline]
-    fn read(&self, bytes: &[u8], at: usize, columns: &mut [Builder]) -> Result<usize, Miss> {
+    fn read(&self, bytes: &[u8], at: usize, rows: &mut Rows) -> Result<usize, Miss> {
         let Text::Column(column, kind) = *self else { return Ok(at + any_text(bytes, at)?.len()) };
-        let column = &mut columns[column];
+        let column = rows.builder(column);
         match &mut column.values {
             Values::Int64(values) => {
                 if let Some((value, end)) = integer(bytes, at)? {
@@ -114,7 +114,7 @@ impl Value for Text {
                 }
             }
             Values::Text(texts) => {
-                let end = copy_plain(bytes, at, texts)?;
+                let end = copy_plain(bytes, at, special_in_xml, &mut texts.bytes)?;
                 if bytes[end] == b'<' {
                     texts.end();
                     return Ok(end);
@@ -127,22 +127,6 @@ impl Value for Text {
         let text = any_text(bytes, at)?;
         column.append(parse(kind, text).map_err(|_| Miss::Other)?, text);
         Ok(at + text.len())
-    }
-}
-
-/// Copies text up to the first byte that is not plain, and returns where that is.
-#[inline]
-fn copy_plain(bytes: &[u8], mut at: usize, texts: &mut Texts) -> Result<usize, Miss> {
-    loop {
-        let word = eight(bytes, at)?;
-        let length = before(special_in_xml(word));
-        // Eight bytes at once, and away with those too many: no copy of so and so many bytes is faster.
-        texts.bytes.extend_from_slice(&word.to_le_bytes());
-        at += length;
-        if length < 8 {
-            texts.bytes.truncate(texts.bytes.len() - 8 + length);
-            return Ok(at);
-        }
     }
 }
 

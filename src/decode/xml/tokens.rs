@@ -1,7 +1,7 @@
 //! The tokens of a run of bytes, one after the other.
 
 use super::token::{Limits, Read, Stop, check};
-use crate::decode::expected::words::plain_xml;
+use crate::decode::words::plain_xml;
 
 pub(super) struct Tokens<'b> {
     bytes: &'b [u8],

@@ -4,8 +4,36 @@
 mod failure;
 #[path = "../../../src/emulator/names.rs"]
 mod names;
+#[path = "../../../src/emulator/partitions.rs"]
+mod partitions;
 
-use names::{Address, DatasetId, JobId, Partition, ProjectId, TableId, file_name};
+use names::{Address, DatasetId, JobId, ProjectId, TableId, file_name};
+use partitions::Partition;
+
+/// What the two need of the module of that name, which would bring a web server with it.
+mod wire {
+    use serde_json::{Map, Value};
+
+    use super::failure::{Failure, Outcome};
+
+    pub(super) fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+        object.get(name).and_then(Value::as_str)
+    }
+
+    pub(super) fn object<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Map<String, Value>> {
+        object.get(name).and_then(Value::as_object)
+    }
+
+    pub(super) fn integer(object: &Map<String, Value>, name: &str) -> Outcome<Option<i64>> {
+        let Some(value) = object.get(name).filter(|value| !value.is_null()) else { return Ok(None) };
+        let number = value.as_i64().or_else(|| value.as_str().and_then(|t| t.parse().ok()));
+        number.map(Some).ok_or_else(|| Failure::invalid(format!("Invalid value for {name}: {value}")))
+    }
+
+    pub(super) fn now_ms() -> i64 {
+        chrono::Utc::now().timestamp_millis()
+    }
+}
 
 /// True for an id that a job may have.
 pub fn is_job_id(text: &str) -> bool {

@@ -3,7 +3,7 @@
 //! The tests for a byte set its highest bit where it is one of those looked for. They borrow from the
 //! bytes above it, so only the lowest mark is certain, and that is the only one that is used.
 
-use super::Miss;
+use super::expected::Miss;
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x80 * ONES;
@@ -29,7 +29,7 @@ pub(super) fn special_in_xml(word: u64) -> u64 {
 }
 
 /// Where plain text that starts at `at` ends. `None`: not that far from the end of the bytes.
-pub(in crate::decode) fn plain_xml(bytes: &[u8], mut at: usize) -> Option<usize> {
+pub(super) fn plain_xml(bytes: &[u8], mut at: usize) -> Option<usize> {
     loop {
         let length = before(special_in_xml(eight(bytes, at).ok()?));
         at += length;
@@ -39,7 +39,36 @@ pub(in crate::decode) fn plain_xml(bytes: &[u8], mut at: usize) -> Option<usize>
     }
 }
 
-/// The integer of up to 16 digits at `at`, and where it ends. `None`: there is something else.
+/// Marks bytes that do not stand for themselves in JSON's strings: `"`, `\`, control characters, and parts
+/// of characters that are not ASCII.
+pub(super) fn special_in_json(word: u64) -> u64 {
+    let quote = (word ^ (u64::from(b'"') * ONES)).wrapping_sub(ONES);
+    let backslash = (word ^ (u64::from(b'\\') * ONES)).wrapping_sub(ONES);
+    (word | word.wrapping_sub(0x20 * ONES) | quote | backslash) & HIGH
+}
+
+/// Copies text up to the first byte that `special` marks, and returns where that is.
+#[inline]
+pub(super) fn copy_plain(
+    bytes: &[u8],
+    mut at: usize,
+    special: impl Fn(u64) -> u64,
+    copy: &mut Vec<u8>,
+) -> Result<usize, Miss> {
+    loop {
+        let word = eight(bytes, at)?;
+        let length = before(special(word));
+        // Eight bytes at once, and away with those too many: no copy of so and so many bytes is faster.
+        copy.extend_from_slice(&word.to_le_bytes());
+        at += length;
+        if length < 8 {
+            copy.truncate(copy.len() - 8 + length);
+            return Ok(at);
+        }
+    }
+}
+
+/// The integer of up to 15 digits at `at`, and where it ends. `None`: there is something else.
 pub(super) fn integer(bytes: &[u8], at: usize) -> Result<Option<(i64, usize)>, Miss> {
     let negative = bytes.get(at) == Some(&b'-');
     let start = at + usize::from(negative);
@@ -100,7 +129,9 @@ mod tests {
         ) {
             let word = u64::from_le_bytes(text);
             let in_xml = |b: u8| !(0x20..0x80).contains(&b) || b"<>&".contains(&b);
+            let in_json = |b: u8| !(0x20..0x80).contains(&b) || b"\"\\".contains(&b);
             prop_assert_eq!(before(special_in_xml(word)), first(text, in_xml));
+            prop_assert_eq!(before(special_in_json(word)), first(text, in_json));
             prop_assert_eq!(before(no_digit(word)), first(text, |b| !b.is_ascii_digit()));
         }
 
