@@ -76,14 +76,14 @@ pub(super) fn of_process(pid: u32) -> Option<(f64, u64)> {
 }
 
 /// What [`anchor`] does, for people.
-pub(super) const ANCHOR: &str = "SHA-256 of 16 MiB, one core";
+pub(super) const ANCHOR: &str = "SHA-256 of 64 MiB, one core";
 
 /// Work that no change of this program makes faster or slower.
 pub(super) fn anchor() -> Duration {
     let block = vec![7; 1 << 20];
     let started = Instant::now();
     let mut hasher = Sha256::new();
-    for _ in 0..16 {
+    for _ in 0..64 {
         hasher.update(&block);
     }
     std::hint::black_box(hasher.finalize());

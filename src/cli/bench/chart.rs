@@ -59,19 +59,19 @@ fn drawn(bars: &[Bar], room: usize, styled: bool) -> String {
 /// A picture that needs nothing else: no fonts, no scripts, no style sheets.
 pub(super) fn svg(report: &Report) -> String {
     const LEFT: f64 = 90.0;
-    const ROOM: f64 = 620.0;
+    const ROOM: f64 = 590.0;
     const LINE: f64 = 28.0;
     const TOP: f64 = 34.0;
     let bars = bars(report);
     let scale = ROOM / longest(&bars);
-    let height = TOP + LINE * bars.len() as f64 + 30.0;
+    let bottom = TOP + LINE * bars.len() as f64;
+    let height = bottom + 50.0;
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 840 {height}\" font-family=\"sans-serif\" \
-         font-size=\"13\">\n<rect width=\"840\" height=\"{height}\" fill=\"#ffffff\"/>\n"
+         font-size=\"13\">\n<title>api2bq bench</title>\n\
+         <rect width=\"840\" height=\"{height}\" fill=\"#ffffff\"/>\n\
+         <text x=\"12\" y=\"20\" font-weight=\"bold\">stages alone, one after the other, and the whole run</text>\n"
     );
-    let what = format!("{}; {}", machine(&report.machine), build(&report.build));
-    text += &format!("<title>api2bq bench: {}</title>\n", escaped(&what));
-    text += "<text x=\"12\" y=\"20\" font-weight=\"bold\">stages alone, one after the other, and the whole run</text>\n";
     for (number, bar) in bars.iter().enumerate() {
         let y = TOP + LINE * number as f64;
         let color = match bar.stage {
@@ -86,21 +86,18 @@ pub(super) fn svg(report: &Report) -> String {
             "<rect x=\"{x:.1}\" y=\"{y}\" width=\"{width:.1}\" height=\"20\" rx=\"2\" fill=\"{color}\"/>\n"
         );
         let note = if bar.is_slowest { ", the slowest" } else { "" };
-        // A bar that ends at the right has its time inside.
-        let inside = x + width > LEFT + ROOM - 90.0;
-        let (at, anchor, fill) =
-            if inside { (x + width - 6.0, "end", "#ffffff") } else { (x + width + 6.0, "start", "#222222") };
         text += &format!(
-            "<text x=\"{at:.1}\" y=\"{middle}\" text-anchor=\"{anchor}\" fill=\"{fill}\">{} s{note}</text>\n",
+            "<text x=\"{:.1}\" y=\"{middle}\">{} s{note}</text>\n",
+            x + width + 6.0,
             seconds(bar.to - bar.from)
         );
     }
-    let y = height - 12.0;
-    text += &format!(
-        "<text x=\"12\" y=\"{y}\" font-size=\"11\" fill=\"#555555\">{}</text>\n</svg>\n",
-        escaped(&what)
-    );
-    text
+    for (number, line) in [machine(&report.machine), build(&report.build)].iter().enumerate() {
+        let y = bottom + 20.0 + 16.0 * number as f64;
+        let line = escaped(line);
+        text += &format!("<text x=\"12\" y=\"{y}\" font-size=\"11\" fill=\"#555555\">{line}</text>\n");
+    }
+    text + "</svg>\n"
 }
 
 fn escaped(text: &str) -> String {

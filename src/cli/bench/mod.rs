@@ -47,7 +47,7 @@ pub(super) struct Args {
     /// Take the records of this pipeline's source, and its columns and SQL; else they are generated
     pipeline: Option<String>,
     /// Records to generate, repeats included
-    #[arg(long, default_value_t = 500_000, conflicts_with = "pipeline")]
+    #[arg(long, default_value_t = 300_000, conflicts_with = "pipeline")]
     rows: u64,
     /// Days the generated records are spread over, and windows at work
     #[arg(long, default_value_t = 4, conflicts_with = "pipeline", value_parser = clap::value_parser!(u32).range(1..=1000))]
