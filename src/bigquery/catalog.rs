@@ -112,25 +112,27 @@ impl BigQuery {
         match self.look(table).await? {
             Ok(document) => Ok(Some(document)),
             Err(refusal) if refusal.status == 404 => Ok(None),
+            Err(refusal) if refusal.status == 400 && !table.decorator().is_empty() => {
+                Err(self.no_such_part(table, &refusal))
+            }
             Err(refusal) => Err(refusal.into_error_needing(&what(self, table), Need::GET_TABLE)),
         }
     }
 
-    /// The table as it was then, where the service still knows; `None` where it does not, or does not say.
-    pub async fn document_then(&self, table: &Address, at_ms: u64) -> Result<Option<Document>> {
-        let then = Address { at: Some(at_ms.to_string()), ..table.clone() };
-        match self.look(&then).await? {
-            // One that was changed later is not the table of then.
-            Ok(document) => {
-                Ok(Some(document).filter(|d| d.number("lastModifiedTime").is_none_or(|ms| ms <= at_ms)))
-            }
-            // "Invalid snapshot time", or no snapshot decorators in this place at all.
-            Err(refusal) if matches!(refusal.status, 400 | 404 | 501) => Ok(None),
-            Err(refusal) => Err(refusal.into_error_needing(&what(self, &then), Need::GET_TABLE)),
+    /// Why there is no such table, and where to look.
+    pub async fn missing(&self, table: &Address) -> Error {
+        let named = self.named(table);
+        let dataset = format!("{}.{}", self.project_of(table), table.dataset);
+        match self.dataset(table).await {
+            Ok(None) => Error::usage(format!("there is no dataset `{dataset}`"))
+                .hint("`--project` names another project"),
+            _ => Error::usage(format!("there is no table `{named}`")).hint(format!(
+                "`api2bq table list {dataset}` lists what is there; `--project` names another project"
+            )),
         }
     }
 
-    async fn look(&self, table: &Address) -> Result<Result<Document, Refusal>> {
+    pub(super) async fn look(&self, table: &Address) -> Result<Result<Document, Refusal>> {
         let path = self.path_of(table);
         let answer = self.ask(&what(self, table), &Ask::get(&path)).await?;
         Ok(answer.map(|answer| Document { value: answer.document, served_ms: answer.served_ms }))

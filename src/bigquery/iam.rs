@@ -8,7 +8,7 @@ use super::access::Need;
 use super::address::Address;
 use super::catalog::what;
 use super::wire::Ask;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The one that knows conditions; with an older one they would be lost on the way.
 const POLICY_VERSION: u32 = 3;
@@ -21,9 +21,7 @@ impl BigQuery {
         let body = json!({ "options": { "requestedPolicyVersion": POLICY_VERSION } });
         match self.ask(&what, &Ask::new(Method::POST, &path).body(&body)).await? {
             Ok(answer) => Ok(answer.document),
-            Err(refusal) if refusal.status == 404 => {
-                Err(Error::usage(format!("there is no table `{}`", self.named(table))))
-            }
+            Err(refusal) if refusal.status == 404 => Err(self.missing(table).await),
             Err(refusal) => Err(refusal.into_error_needing(&what, Need::GET_POLICY)),
         }
     }

@@ -76,6 +76,10 @@ pub struct Answered {
     pub job_id: String,
     pub location: Option<String>,
     pub statement_type: String,
+    /// Those of a script that ran; none where there is only one.
+    pub statements: u64,
+    /// When it began, in milliseconds by the service's clock.
+    pub started_ms: Option<u64>,
     pub bytes_processed: u64,
     pub bytes_billed: u64,
     pub from_cache: bool,
@@ -185,7 +189,8 @@ impl BigQuery {
             Err(failure) => return Ok(Err(failure)),
         };
         let location = job["jobReference"]["location"].as_str().map(str::to_owned);
-        let statistics = job["statistics"]["query"].clone();
+        let of_job = &job["statistics"];
+        let statistics = of_job["query"].clone();
         // Where it ran is where it is asked for.
         let there = location.as_deref().map_or_else(|| self.clone(), |location| self.at(location));
         let results = there.first_results(id).await?;
@@ -193,6 +198,8 @@ impl BigQuery {
             job_id: id.to_owned(),
             location,
             statement_type: statistics["statementType"].as_str().unwrap_or_default().to_owned(),
+            statements: number(&of_job["numChildJobs"]).unwrap_or(0),
+            started_ms: number(&of_job["startTime"]),
             bytes_processed: number(&statistics["totalBytesProcessed"]).unwrap_or(0),
             bytes_billed: number(&statistics["totalBytesBilled"]).unwrap_or(0),
             from_cache: statistics["cacheHit"] == true,

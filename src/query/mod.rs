@@ -5,7 +5,7 @@ mod excerpt;
 mod parameters;
 mod price;
 
-use crate::bigquery::{Answered, BigQuery, DryRun, JobFailure, Need, Query, Running};
+use crate::bigquery::{Answered, BigQuery, DryRun, JobFailure, Need, Query, Running, in_utc};
 use crate::error::{Error, Kind, Result};
 use crate::tables::{parse_duration, parse_time};
 
@@ -35,7 +35,7 @@ pub fn as_of(sql: &str, time: &str) -> Result<String> {
 /// Plans the query, at no cost. What is wrong with its text is found here.
 pub async fn plan(bigquery: &BigQuery, query: &Query) -> Result<DryRun> {
     let planned = bigquery.dry_run(query).await?;
-    planned.map_err(|failure| explain(&failure, &query.sql, Kind::Usage))
+    planned.map_err(|failure| explain(&failure, query, Kind::Usage))
 }
 
 /// Runs the query to its end. Its rows, where it has some, are read afterwards.
@@ -50,7 +50,7 @@ pub async fn run(bigquery: &BigQuery, query: &Query, running: &Running) -> Resul
                 tracing::warn!(job_id = id, reason = failure.reason, "query failed, running it again");
                 run += 1;
             }
-            Err(failure) => return Err(explain(&failure, &query.sql, Kind::Failed)),
+            Err(failure) => return Err(explain(&failure, query, Kind::Failed)),
         }
     }
 }
@@ -61,14 +61,18 @@ fn is_script(sql: &str) -> bool {
 }
 
 /// BigQuery's own words, and the line that they are about.
-fn explain(failure: &JobFailure, sql: &str, kind: Kind) -> Error {
+fn explain(failure: &JobFailure, query: &Query, kind: Kind) -> Error {
     let JobFailure { reason, message, .. } = failure;
-    let message = match excerpt::excerpt(sql, message) {
+    let message = in_utc(message);
+    let message = match excerpt::excerpt(&query.sql, &message) {
         Some(excerpt) => format!("{message}\n{excerpt}"),
-        None => message.clone(),
+        None => message,
     };
     let error = Error::new(kind, message);
     match reason.as_str() {
+        "duplicate" if query.destination.is_some() => {
+            error.hint("`--write append` adds to its rows, `--write truncate` replaces them")
+        }
         "notFound" => {
             error.hint("bare table names are looked for in `--default-dataset`, and all in `--project`")
         }
@@ -148,6 +152,8 @@ mod tests {
                 job_id: "j".into(),
                 location: None,
                 statement_type: "DROP_TABLE".into(),
+                statements: 0,
+                started_ms: None,
                 bytes_processed: 0,
                 bytes_billed: 0,
                 from_cache: false,

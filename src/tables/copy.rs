@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use super::definition::{Definition, difference};
 use super::schema;
-use crate::bigquery::{Address, BigQuery, Change, CopyJob, Document, JobFailure, Removal, Write};
+use super::words::rows_words;
+use crate::bigquery::{Address, BigQuery, Change, CopyJob, Document, JobFailure, Removal, Write, in_utc};
 use crate::error::{Error, Kind, Result};
 
 /// What a copy did.
@@ -30,8 +31,9 @@ pub async fn copy(
         if bigquery.named(source) == bigquery.named(destination) {
             return Err(Error::usage(format!("`{source}` is both source and destination")));
         }
-        let document = bigquery.document(source).await?;
-        let document = document.ok_or_else(|| no_source(source))?;
+        let Some(document) = bigquery.document(source).await? else {
+            return Err(no_source(bigquery, source).await);
+        };
         check_kind(source, &document)?;
         found.push(document);
     }
@@ -49,10 +51,7 @@ pub async fn copy(
         Some(there) => check_destination(&sources[0], first, destination, there, write)?,
         None => match bigquery.dataset(destination).await? {
             Some(dataset) => check_location(&sources[0], first, destination, &dataset)?,
-            None => {
-                let project = destination.project.as_deref().unwrap_or(bigquery.project());
-                return Err(Error::usage(format!("there is no dataset `{project}.{}`", destination.dataset)));
-            }
+            None => return Err(bigquery.missing(destination).await),
         },
     }
     let mut remarks = Vec::new();
@@ -96,7 +95,7 @@ pub(super) async fn run(
 
 fn failed(job_id: &str, destination: &Address, failure: &JobFailure) -> Error {
     let JobFailure { reason, message, transient, .. } = failure;
-    let error = Error::failed(format!("copy job `{job_id}` failed: {reason}: {message}"));
+    let error = Error::failed(format!("copy job `{job_id}` failed: {reason}: {}", in_utc(message)));
     match transient {
         true => {
             error.hint(format!("BigQuery had a bad moment; `{destination}` is as it was, repeat the command"))
@@ -119,8 +118,7 @@ pub struct Renamed {
 
 /// Copies `from` to `to` and deletes `from`, once the copy is proven and `from` is still what was copied.
 pub async fn rename(bigquery: &BigQuery, from: &Address, to: &Address) -> Result<Renamed> {
-    let gone = || Error::usage(format!("there is no table `{from}`"));
-    let before = bigquery.document(from).await?.ok_or_else(gone)?;
+    let Some(before) = bigquery.document(from).await? else { return Err(bigquery.missing(from).await) };
     check_kind(from, &before)?;
     if let Some(rows) = streamed(&before) {
         return Err(Error::usage(format!(
@@ -147,7 +145,7 @@ pub async fn rename(bigquery: &BigQuery, from: &Address, to: &Address) -> Result
         return Err(unproven(format!("its copy is another: {difference}")));
     }
     restore_settings(bigquery, to, &Definition::of(&before.value), &copied.destination).await?;
-    let now = bigquery.document(from).await?.ok_or_else(gone)?;
+    let Some(now) = bigquery.document(from).await? else { return Err(bigquery.missing(from).await) };
     let same = |member: &str| now.value[member] == before.value[member];
     if !same("etag") || !same("lastModifiedTime") || !same("numRows") || streamed(&now).is_some() {
         return Err(unproven("it was changed while it was copied".into()));
@@ -186,15 +184,14 @@ pub(super) async fn restore_settings(
     }
 }
 
-fn no_source(source: &Address) -> Error {
-    let error = Error::usage(format!("there is no table `{source}`"));
+async fn no_source(bigquery: &BigQuery, source: &Address) -> Error {
     match &source.at {
-        Some(at) => error.hint(format!(
+        Some(at) => Error::usage(format!("there is no table `{source}`")).hint(format!(
             "BigQuery does not describe every table of the past; `api2bq table recover {} --at {at} --to …` \
              brings it back all the same",
             Address { at: None, ..source.clone() }
         )),
-        None => error,
+        None => bigquery.missing(source).await,
     }
 }
 
@@ -229,7 +226,7 @@ fn check_destination(
 ) -> Result<()> {
     check_location(source, first, destination, there)?;
     let full = || {
-        Error::usage(format!("table `{destination}` is there and has {} rows", there.rows()))
+        Error::usage(format!("table `{destination}` is there and has {}", rows_words(there.rows())))
             .hint("`--write append` adds to them, `--write truncate` replaces them")
     };
     match write {

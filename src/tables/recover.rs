@@ -8,7 +8,8 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use super::copy::{self, check_location, restore_settings};
 use super::definition::{Definition, layout_difference};
 use super::schema;
-use crate::bigquery::{Address, BigQuery, Document, Write};
+use super::words::rows_words;
+use crate::bigquery::{Address, BigQuery, Document, Then, Write};
 use crate::error::{Error, Kind, Result};
 
 /// What is to come back, from when, as what.
@@ -67,7 +68,7 @@ pub async fn recover(bigquery: &BigQuery, recovery: Recovery) -> Result<Recovere
                 When::At(ms) => ms,
                 When::Ago(ms) => served_ms(&dataset)?.saturating_sub(ms),
             };
-            (at_ms, bigquery.document_then(&table, at_ms).await?)
+            (at_ms, at_instant(&bigquery, &table, &dataset, now.as_ref(), at_ms).await?)
         }
         None if now.is_some() => {
             return Err(Error::usage(format!("table `{table}` is there")).hint(
@@ -131,8 +132,9 @@ async fn definition(
     remarks: &mut Vec<String>,
 ) -> Result<(Definition, String)> {
     let (mut definition, from) = if let Some(like) = like {
-        let document = bigquery.document(like).await?;
-        let document = document.ok_or_else(|| Error::usage(format!("there is no table `{like}`")))?;
+        let Some(document) = bigquery.document(like).await? else {
+            return Err(bigquery.missing(like).await);
+        };
         (Definition::of(&document.value), format!("like `{like}`"))
     } else if let Some(then) = then {
         (Definition::of(&then.value), "as the table was then".to_owned())
@@ -174,8 +176,8 @@ async fn prepare(
     if let Some(there) = bigquery.document(destination).await? {
         if there.rows() > 0 || there.value.get("streamingBuffer").is_some() {
             return Err(Error::usage(format!(
-                "table `{destination}` is there and has {} rows",
-                there.rows()
+                "table `{destination}` is there and has {}",
+                rows_words(there.rows())
             ))
             .hint("name a table that is not there: `--to`; nothing is ever replaced"));
         }
@@ -202,6 +204,34 @@ async fn prepare(
     }
 }
 
+/// The table as it was then, where BigQuery tells. That it was not there then is found before anything is made.
+async fn at_instant(
+    bigquery: &BigQuery,
+    table: &Address,
+    dataset: &Document,
+    now: Option<&Document>,
+    at_ms: u64,
+) -> Result<Option<Document>> {
+    let words =
+        |ms: u64| i64::try_from(ms).ok().and_then(super::time_words).unwrap_or_else(|| ms.to_string());
+    let not_there = || Error::usage(format!("table `{table}` was not there at {}", words(at_ms)));
+    match bigquery.document_then(table, at_ms).await? {
+        Then::Was(document) => Ok(Some(document)),
+        Then::NotThere(why) => Err(not_there().hint(format!("BigQuery says: {why}"))),
+        Then::Unknown if now.is_some() => Ok(None),
+        // Of a deleted table the last instant tells when it was made, if anything does.
+        Then::Unknown => match last_instant(bigquery, table, dataset).await {
+            Ok((last_ms, Some(last))) if last.number("creationTime").is_some_and(|ms| ms > at_ms) => {
+                let made = words(last.number("creationTime").unwrap_or(at_ms));
+                let hint =
+                    format!("it was made {made}, and was last there at {last_ms} ms ({})", words(last_ms));
+                Err(not_there().hint(hint))
+            }
+            _ => Ok(None),
+        },
+    }
+}
+
 /// The last millisecond in which a deleted table was there: from now back in growing steps until it is, then
 /// between. By the service's clock alone.
 async fn last_instant(
@@ -210,7 +240,9 @@ async fn last_instant(
     dataset: &Document,
 ) -> Result<(u64, Option<Document>)> {
     let mut instants = stream::iter(instants_back(served_ms(dataset)?))
-        .map(|at_ms| async move { Ok::<_, Error>((at_ms, bigquery.document_then(table, at_ms).await?)) })
+        .map(|at_ms| async move {
+            Ok::<_, Error>((at_ms, bigquery.document_then(table, at_ms).await?.document()))
+        })
         .buffered(LOOKS_AT_ONCE);
     let mut dead_ms = u64::MAX;
     let (mut alive_ms, mut document) = loop {
@@ -227,7 +259,7 @@ async fn last_instant(
     };
     while dead_ms - alive_ms > 1 {
         let middle_ms = alive_ms + (dead_ms - alive_ms) / 2;
-        match bigquery.document_then(table, middle_ms).await? {
+        match bigquery.document_then(table, middle_ms).await?.document() {
             Some(then) => (alive_ms, document) = (middle_ms, then),
             None => dead_ms = middle_ms,
         }

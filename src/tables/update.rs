@@ -41,8 +41,7 @@ pub async fn update(
     wish: &Wish,
     etag: Option<&str>,
 ) -> Result<Updated> {
-    let gone = || Error::usage(format!("there is no table `{table}`"));
-    let before = bigquery.document(table).await?.ok_or_else(gone)?;
+    let Some(before) = bigquery.document(table).await? else { return Err(bigquery.missing(table).await) };
     let patch = wish.patch(&before.value)?;
     if patch.is_empty() {
         return Ok(Updated::AsItWas(before));
@@ -51,7 +50,9 @@ pub async fn update(
     match bigquery.patch_table(table, etag.unwrap_or(before.etag()), &Value::Object(patch)).await? {
         Change::Made(document) => Ok(Updated::Changed { members, document }),
         Change::Lost => {
-            let now = bigquery.document(table).await?.ok_or_else(gone)?;
+            let Some(now) = bigquery.document(table).await? else {
+                return Err(bigquery.missing(table).await);
+            };
             // Our own change, whose answer was lost, and which was then sent again.
             if wish.patch(&now.value)?.is_empty() && now.etag() != before.etag() {
                 return Ok(Updated::Changed { members, document: now });

@@ -1,6 +1,12 @@
 //! What a table's document says of its layout, in words.
 
+use indicatif::HumanCount;
 use serde_json::Value;
+
+/// `1 row`, `1,234 rows`.
+pub(super) fn rows_words(rows: u64) -> String {
+    format!("{} row{}", HumanCount(rows), if rows == 1 { "" } else { "s" })
+}
 
 /// GoogleSQL's name of a type that the REST documents spell in either way.
 pub fn type_name(legacy: &str) -> &str {
