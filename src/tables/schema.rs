@@ -69,11 +69,13 @@ pub fn parse_inline(text: &str) -> Result<Value> {
     let mut fields = Vec::new();
     for column in split_outside_parentheses(text) {
         let wrong = |why: &str| {
-            Error::usage(format!("`{column}` in `--schema` {why}")).hint(
-                "write `name:TYPE` or `name:TYPE:MODE`, with commas between; STRUCTs need --schema-file",
-            )
+            Error::usage(format!("`{column}` in `--schema` {why}"))
+                .hint("write `name:TYPE` or `name:TYPE:MODE`, commas between; STRUCTs need --schema-file")
         };
         let mut parts = column.split(':').map(str::trim);
+        if column.trim().is_empty() {
+            return Err(Error::usage("there is a comma too many in `--schema`, or nothing at all"));
+        }
         let name = parts.next().filter(|name| !name.is_empty()).ok_or_else(|| wrong("has no name"))?;
         let kind = parts.next().filter(|kind| !kind.is_empty()).ok_or_else(|| wrong("has no type"))?;
         let mode = parts.next().unwrap_or("NULLABLE");

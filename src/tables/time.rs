@@ -7,6 +7,11 @@ use crate::error::{Error, Result};
 const UNITS: [(char, u64); 5] =
     [('w', 604_800_000), ('d', 86_400_000), ('h', 3_600_000), ('m', 60_000), ('s', 1000)];
 
+/// The last millisecond of the year 9999, behind which BigQuery has no times.
+const MS_MAX: u64 = 253_402_300_799_999;
+/// From any day of this century on, this long ends before that.
+const DURATION_MS_MAX: u64 = MS_MAX - 4_102_444_800_000;
+
 /// `30d`, `12h`, `90m`, `45s` or `2w`, in milliseconds.
 pub fn parse_duration(text: &str) -> Result<u64> {
     let wrong =
@@ -15,7 +20,11 @@ pub fn parse_duration(text: &str) -> Result<u64> {
     let unit = chars.next_back().ok_or_else(wrong)?;
     let (_, unit_ms) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
     let count: u64 = chars.as_str().parse().map_err(|_| wrong())?;
-    count.checked_mul(*unit_ms).filter(|ms| *ms > 0).ok_or_else(wrong)
+    let ms = count.checked_mul(*unit_ms).filter(|ms| *ms > 0).ok_or_else(wrong)?;
+    if ms > DURATION_MS_MAX {
+        return Err(Error::usage(format!("`{text}` ends behind the year 9999, where BigQuery's times end")));
+    }
+    Ok(ms)
 }
 
 /// A time that exists: milliseconds since 1970, `2026-12-31` (its start, UTC) or `2026-12-31T12:00:00Z`.
@@ -27,10 +36,15 @@ pub fn parse_time(text: &str) -> Result<u64> {
     } else {
         DateTime::parse_from_rfc3339(text).ok().map(|at| at.timestamp_millis())
     };
-    ms.and_then(|ms| u64::try_from(ms).ok()).ok_or_else(|| {
+    let ms = ms.and_then(|ms| u64::try_from(ms).ok()).ok_or_else(|| {
         Error::usage(format!("`{text}` is no time"))
             .hint("write `2026-12-31`, `2026-12-31T12:00:00Z` or milliseconds since 1970")
-    })
+    })?;
+    if ms > MS_MAX {
+        return Err(Error::usage(format!("`{text}` is behind the year 9999, where BigQuery's times end"))
+            .hint("milliseconds since 1970 have 13 digits in this century"));
+    }
+    Ok(ms)
 }
 
 /// Milliseconds since 1970 as `2026-12-31 00:00:00 UTC`; `None` of what is no time.
@@ -67,6 +81,8 @@ mod tests {
         assert_eq!(parse_time("2026-12-31").expect("a time"), 1_798_675_200_000);
         assert_eq!(parse_time("2026-12-31T01:00:00+01:00").expect("a time"), 1_798_675_200_000);
         assert_eq!(parse_time("1798675200000").expect("a time"), 1_798_675_200_000);
+        assert_eq!(parse_time("9999-12-31T23:59:59.999Z").expect("a time"), MS_MAX);
+        assert!(parse_time("1795319820389999").is_err() && parse_duration("999999999d").is_err());
         for wrong in ["", "tomorrow", "-5", "2026-13-01", "2026-12-31 12:00"] {
             assert!(parse_time(wrong).is_err(), "{wrong}");
         }
