@@ -35,7 +35,12 @@ impl Proof<'_, '_> {
             self.report.checked.partitions += 1;
             let staged = manifest.partitions.iter().position(|staged| staged.partition == partition);
             let expected = staged.map_or(0, |at| manifest.partitions[at].rows);
-            let found = bigquery.table(&table.partition(partition)).await?.map_or(0, |table| table.rows);
+            let found = bigquery.table(&table.partition(partition)).await?;
+            if found.is_none() && bigquery.table(&table).await?.is_none() {
+                self.no_table(&table);
+                return Ok(());
+            }
+            let found = found.map_or(0, |table| table.rows);
             let agrees = self.same((Some(partition), None), "rows in BigQuery", expected, found);
             // Sums of other rows than those that were staged would only say the same again, worse.
             if let Some(audit) = staged.and_then(|at| audits[at].as_ref()).filter(|_| agrees && expected > 0)
@@ -47,6 +52,14 @@ impl Proof<'_, '_> {
             self.sums(bigquery, &table, together).await?;
         }
         Ok(())
+    }
+
+    /// Said once: each of its partitions would only say the same again.
+    fn no_table(&mut self, table: &TableId) {
+        let what = format!("table `{table}`");
+        if !self.report.mismatches.iter().any(|mismatch| mismatch.what == what) {
+            self.differs((None, None), &what, "a table", "none");
+        }
     }
 
     async fn sums(
