@@ -107,7 +107,10 @@ fn next_steps(args: &Args) -> String {
 or offline again, against the tables of this demo:
 
   api2bq emulator --port 9050 --data-dir {data}/warehouse
-  BIGQUERY_EMULATOR_HOST=http://127.0.0.1:9050 api2bq promote flows",
+  export BIGQUERY_EMULATOR_HOST=http://127.0.0.1:9050
+  api2bq promote flows
+  api2bq status flows --set stage.url={data}/stage
+  api2bq verify flows --set stage.url={data}/stage",
         days = args.days
     )
 }
