@@ -70,8 +70,10 @@ pub struct Order {
     /// As the URI ends, where nothing is said.
     pub format: Option<Format>,
     pub compression: Option<Compression>,
+    /// Of CSV, as the next one.
     pub has_header: bool,
-    pub delimiter: String,
+    /// `None`: a comma.
+    pub delimiter: Option<String>,
 }
 
 /// An order that BigQuery can do, as far as one can know.
@@ -98,6 +100,7 @@ impl Plan {
             Error::usage(format!("`{}` does not say which format is meant", order.uri))
                 .hint("end it with `.csv`, `.ndjson`, `.avro` or `.parquet` (and `.gz`), or give `--as`")
         })?;
+        check_flags(&order, format, by_name.1)?;
         let compression = order.compression.or(by_name.1).unwrap_or(Compression::None);
         if !format.compressions().contains(&compression) {
             let names: Vec<_> = format.compressions().iter().map(|c| c.name().to_lowercase()).collect();
@@ -124,7 +127,7 @@ impl Plan {
             format: self.format.name(),
             compression: self.compression.name(),
             has_header: self.order.has_header,
-            delimiter: &self.order.delimiter,
+            delimiter: self.order.delimiter.as_deref().unwrap_or(","),
         };
         let ended = bigquery.extract(&job, running).await?;
         ended.map_err(|JobFailure { reason, message, .. }| {
@@ -155,6 +158,25 @@ fn of_name(object: &str) -> (Option<Format>, Option<Compression>) {
         _ => None,
     };
     (format, compression)
+}
+
+/// What would be passed over in silence is refused.
+fn check_flags(order: &Order, format: Format, of_name: Option<Compression>) -> Result<()> {
+    let of_csv = [("--no-header", !order.has_header), ("--delimiter", order.delimiter.is_some())];
+    if let Some((flag, _)) = of_csv.iter().find(|(_, is_given)| *is_given && format != Format::Csv) {
+        return Err(Error::usage(format!("`{flag}` is for CSV, and `{}` is {}", order.uri, format.name())));
+    }
+    match (of_name, order.compression) {
+        (Some(by_name), Some(asked)) if by_name != asked => {
+            let asked = asked.name().to_lowercase();
+            Err(Error::usage(format!(
+                "`{}` ends in .gz, and `--compression {asked}` is something else",
+                order.uri
+            ))
+            .hint("leave one of them out"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_table(name: &Address, table: &Document, format: Format) -> Result<()> {

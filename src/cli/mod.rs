@@ -18,6 +18,7 @@ mod status;
 mod table;
 mod verify;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -107,6 +108,8 @@ enum LogFormat {
 /// How a command prints its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
+    // As commands that print rows call what is for people.
+    #[value(alias = "table")]
     Text,
     Json,
 }
@@ -125,7 +128,7 @@ impl Global {
 
 /// Runs the program. The exit code says how it ended; see `api2bq --help`.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(std::env::args_os().map(no_flag));
     output::start_log(&cli.global);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
@@ -133,6 +136,7 @@ pub fn run() -> ExitCode {
     };
     let ended = runtime.block_on(async {
         let (serves, stops_itself) = (cli.command.serves(), cli.command.stops_itself());
+        let interrupted_hint = cli.command.interrupted_hint();
         let measures = matches!(cli.command, Command::Bench(_));
         let command = cli.command.run(&cli.global);
         let ended = tokio::select! {
@@ -150,9 +154,7 @@ pub fn run() -> ExitCode {
                 if let Some(missing) = backfill::missing().await {
                     say(&missing);
                 }
-                let resume = backfill::resume_command();
-                Err(Error::new(Kind::Interrupted, "interrupted")
-                    .hint(format!("what was done stays; the same command resumes: `{resume}`")))
+                Err(Error::new(Kind::Interrupted, "interrupted").hint(interrupted_hint))
             }
         }
     });
@@ -161,6 +163,16 @@ pub fn run() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => output::fail(&error),
+    }
+}
+
+/// SQL may begin with a comment, `-- as this one`; no flag has a blank behind its dashes.
+fn no_flag(argument: OsString) -> OsString {
+    match argument.to_str() {
+        Some(text) if text.starts_with("--") && text[2..].starts_with(char::is_whitespace) => {
+            format!(" {text}").into()
+        }
+        _ => argument,
     }
 }
 
@@ -176,6 +188,15 @@ impl Command {
             Command::Query(_) => true,
             Command::Table(args) => args.stops_itself(),
             _ => false,
+        }
+    }
+
+    /// What there is after Ctrl-C.
+    fn interrupted_hint(&self) -> String {
+        match self {
+            Command::Status(_) | Command::Verify(_) | Command::Rejects(_) => ONLY_READS.to_owned(),
+            Command::Table(args) => args.interrupted_hint(),
+            _ => format!("what was done stays; the same command resumes: `{}`", backfill::resume_command()),
         }
     }
 
@@ -199,6 +220,8 @@ impl Command {
         }
     }
 }
+
+const ONLY_READS: &str = "this command only reads: nothing was changed";
 
 /// Ctrl-C, or the SIGTERM that service managers send.
 async fn interrupted() {

@@ -178,6 +178,11 @@ pub(super) fn word(standing: Standing) -> &'static str {
     }
 }
 
+/// `1 row`, `1,234 rows`.
+pub(super) fn counted(count: u64, noun: &str) -> String {
+    format!("{} {noun}{}", HumanCount(count), if count == 1 { "" } else { "s" })
+}
+
 /// Query results as an aligned table with a header.
 pub(super) fn rows(rows: &Rows) -> String {
     let mut table = vec![rows.columns.clone()];

@@ -48,9 +48,9 @@ pub(super) async fn run(args: Args) -> Result<()> {
 
 pub(super) fn sentence(promoted: &Promoted) -> String {
     format!(
-        "{} has {} rows: the latest record per key from {} to {}\n",
+        "{} has {}: the latest record per key from {} to {}\n",
         promoted.table,
-        indicatif::HumanCount(promoted.rows),
+        output::counted(promoted.rows, "row"),
         promoted.first_day,
         promoted.last_day
     )

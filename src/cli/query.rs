@@ -4,10 +4,12 @@ use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use indicatif::{BinaryBytes, HumanCount};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::connect::Warehouse;
+use super::output::counted;
 use super::rows_output::RowsOutput;
+use super::table::way_back;
 use super::{Global, interrupted, output};
 use crate::bigquery::{Address, Answered, BigQuery, DryRun, Query, Running, Write, arrow_schema};
 use crate::error::{Error, Result};
@@ -26,8 +28,10 @@ reservation cost less. --max-bytes is held against it, and sent along: BigQuery 
 STRUCT<…> are written as JSON, and NULL is NULL. --as-of puts FOR SYSTEM_TIME AS OF behind every table.
 
 Statements without rows say what they did; with --format json or ndjson: jobId, statementType,
-affectedRows and BigQuery's own statistics. --dry-run --format json: statementType, bytesProcessed,
-accuracy, tables, location, schema, price.
+affectedRows and BigQuery's own statistics. --destination with these: jobId, destination, rows,
+bytesProcessed, bytesBilled. --dry-run --format json: statementType, bytesProcessed, accuracy, tables,
+location, schema, price. Of a script (several statements) the last result is printed, and its price is
+not known before: null. In json and ndjson INT64 is a number with all its digits, NUMERIC is text.
 Ctrl-C cancels the job.
 
 Examples:
@@ -70,7 +74,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "LOCATION")]
     location: Option<String>,
     /// Rows to print [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     limit: Option<u64>,
     #[command(flatten)]
     output: RowsOutput,
@@ -178,13 +182,25 @@ async fn answer(
         bytes_billed = answered.bytes_billed,
         "query answered"
     );
+    if answered.statements > 0 && !global.quiet {
+        let count = counted(answered.statements, "statement");
+        let which = if answered.has_rows() { "; the last result is shown" } else { "" };
+        say(&format!("a script: {count} ran, {} read{which}\n", BinaryBytes(answered.bytes_processed)));
+    }
     if let Some((table, _)) = &query.destination {
         let table = bigquery.named(table);
         let rows = bigquery.document(&table).await?.map_or(0, |document| document.rows());
-        return output::print(&format!("the result is in `{table}`, which has {} rows\n", HumanCount(rows)));
+        return print_destination(&answered, &table, rows, args.output.format());
     }
     if !answered.has_rows() {
-        return print_statement(&answered, args.output.format());
+        print_statement(&answered, args.output.format())?;
+        if let Some(path) = args.output.path() {
+            say(&format!("note: `{}` is as it was: there are no rows to write\n", path.display()));
+        }
+        if let Some((table, ms)) = dropped(&answered).filter(|_| !global.quiet) {
+            say(&way_back(&table, ms));
+        }
+        return Ok(());
     }
     let there = match &answered.location {
         Some(location) => bigquery.at(location),
@@ -200,7 +216,26 @@ async fn answer(
     Ok(())
 }
 
+/// The table that a DROP TABLE took away, and an instant at which it was there.
+fn dropped(answered: &Answered) -> Option<(Address, u64)> {
+    let statistics = &answered.statistics;
+    if answered.statement_type != "DROP_TABLE" || statistics["ddlOperationPerformed"] != "DROP" {
+        return None;
+    }
+    let part = |name: &str| statistics["ddlTargetTable"][name].as_str().map(str::to_owned);
+    let (dataset, table) = (part("datasetId")?, part("tableId")?);
+    let table = Address { project: part("projectId"), dataset, table, partition: None, at: None };
+    Some((table, answered.started_ms?))
+}
+
+fn is_script(planned: &DryRun) -> bool {
+    planned.statement_type == "SCRIPT"
+}
+
 fn estimate(planned: &DryRun, price: &Price) -> String {
+    if is_script(planned) {
+        return "a script: what it reads is not known before it runs".into();
+    }
     let accuracy = match planned.accuracy.as_str() {
         "LOWER_BOUND" => "at least ",
         "UPPER_BOUND" => "at most ",
@@ -234,14 +269,35 @@ fn print_plan(planned: &DryRun, price: &Price, format: Format) -> Result<()> {
         Format::Json | Format::Ndjson => {
             let mut document = serde_json::to_value(planned)
                 .map_err(|e| Error::failed("cannot write the plan").caused_by(e))?;
-            document["price"] = json!(price);
+            document["price"] = if is_script(planned) { Value::Null } else { json!(price) };
             output::print(&match format {
                 Format::Json => output::json(&document)?,
                 _ => format!("{document}\n"),
             })
         }
-        _ => output::print(&format!("{}\n", estimate(planned, price))),
+        _ => {
+            let statement = match planned.statement_type.as_str() {
+                "" | "SELECT" | "SCRIPT" => String::new(),
+                other => format!("{}: ", other.replace('_', " ")),
+            };
+            output::print(&format!("{statement}{}\n", estimate(planned, price)))
+        }
     }
+}
+
+fn print_destination(answered: &Answered, table: &Address, rows: u64, format: Format) -> Result<()> {
+    let document = json!({
+        "jobId": answered.job_id,
+        "destination": table.to_string(),
+        "rows": rows,
+        "bytesProcessed": answered.bytes_processed,
+        "bytesBilled": answered.bytes_billed,
+    });
+    output::print(&match format {
+        Format::Json => output::json(&document)?,
+        Format::Ndjson => format!("{document}\n"),
+        _ => format!("the result is in `{table}`, which has {}\n", counted(rows, "row")),
+    })
 }
 
 fn print_statement(answered: &Answered, format: Format) -> Result<()> {

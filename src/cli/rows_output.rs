@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use futures::{Stream, TryStreamExt};
 
 use super::Global;
@@ -30,8 +30,13 @@ pub(super) struct RowsOutput {
 }
 
 fn format_parser() -> impl TypedValueParser<Value = Format> {
-    let names = PossibleValuesParser::new(Format::ALL.map(Format::name));
-    names.try_map(|name| name.parse::<Format>())
+    // `text` is what the other commands call the form for people.
+    let value = |format: Format| match format {
+        Format::Table => PossibleValue::new(format.name()).alias("text"),
+        _ => PossibleValue::new(format.name()),
+    };
+    let names = PossibleValuesParser::new(Format::ALL.map(value));
+    names.try_map(|name| if name == "text" { Ok(Format::Table) } else { name.parse::<Format>() })
 }
 
 impl RowsOutput {

@@ -2,7 +2,7 @@
 //!
 //! Every format is written as the batches come, so memory is that of a batch (`parquet`: of a row
 //! group, `table`: of a page). Values read the same in all text formats: TIMESTAMP
-//! `2024-01-31T23:59:59.5Z`, DATETIME without the `Z`, NUMERIC without zeros at its end, BYTES as
+//! `2024-01-31T23:59:59.500Z`, DATETIME without the `Z`, NUMERIC without zeros at its end, BYTES as
 //! base64; what is nested is JSON.
 
 mod columnar;

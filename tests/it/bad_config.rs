@@ -203,7 +203,7 @@ fn names_of_the_world_are_tables_of_their_own_in_either_spelling() {
         let mut command = context.command(["promote", "flows", "--set", &named, "--set", &production]);
         let ended: Ended =
             command.env("BIGQUERY_EMULATOR_HOST", &emulator.url).output().expect("it runs").into();
-        assert!(ended.stdout.contains("has 1 rows"), "{table}: {ended:?}");
+        assert!(ended.stdout.contains("has 1 row:"), "{table}: {ended:?}");
     }
     let mut folders = vec![context.path("")];
     while let Some(folder) = folders.pop() {

@@ -80,6 +80,9 @@ fn what_cannot_be_exported_is_said_before_a_job_is_sent() {
     session.run(&["export", staging, "gs://flows-out/*/day-*.csv"]);
     session.run(&["export", staging, "gs://flows-out/day.csv", "--delimiter", "::"]);
     session.run(&["export", "LANL.nothing", "gs://flows-out/day.csv"]);
+    session.run(&["export", staging, "gs://flows-out/day.parquet", "--delimiter", "tab"]);
+    session.run(&["export", staging, "gs://flows-out/day.avro", "--no-header"]);
+    session.run(&["export", staging, "gs://flows-out/day.csv.gz", "--compression", "none"]);
     insta::assert_snapshot!(session.shown());
     let jobs = crate::embedded::jobs(&session.emulator.url, "api2bq_export");
     assert!(jobs.is_empty(), "{jobs:?}");

@@ -26,6 +26,7 @@ mod failures;
 mod faults;
 mod google;
 mod help;
+mod hints;
 mod kills;
 mod layers;
 mod main_job;

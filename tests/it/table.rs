@@ -290,7 +290,7 @@ fn what_is_deleted_is_what_was_shown() {
 #[test]
 fn on_a_terminal_the_name_must_be_typed() {
     let session = Session::new();
-    for (typed, code) in [("yes", 1), ("t", 0)] {
+    for (typed, is_deleted) in [("yes", false), ("", false), ("t", true), ("api2gbq.d.t", true)] {
         session
             .at(
                 &session.emulator.url,
@@ -298,9 +298,10 @@ fn on_a_terminal_the_name_must_be_typed() {
             )
             .success();
         let ended = typed_on_a_terminal(typed, &session.emulator.url);
-        assert_eq!(ended.code, code, "{ended:?}");
+        assert_eq!(ended.code, 0, "{ended:?}");
         assert!(ended.stdout.contains("type `t` to delete it"), "{ended:?}");
-        assert_eq!(ended.stdout.contains("its name was not typed"), code == 1, "{ended:?}");
+        assert_eq!(ended.stdout.contains("api2gbq.d.t deleted"), is_deleted, "{ended:?}");
+        assert_eq!(ended.stdout.contains("nothing was deleted"), !is_deleted, "{ended:?}");
     }
 }
 

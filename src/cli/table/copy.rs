@@ -8,6 +8,7 @@ use super::text::{table_name, way_back};
 use super::unless_interrupted;
 use crate::bigquery::{Address, Write};
 use crate::cli::connect::Warehouse;
+use crate::cli::output::counted;
 use crate::cli::{Format, Global, output};
 use crate::error::{Error, Result};
 use crate::tables;
@@ -84,9 +85,9 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
     }
     match args.format {
         Format::Text => {
-            let count = HumanCount(copied.rows);
+            let count = counted(copied.rows, "row");
             let has = HumanCount(copied.destination.rows());
-            output::print(&format!("{destination}: {count} rows copied, it has {has}\n"))
+            output::print(&format!("{destination}: {count} copied, it has {has}\n"))
         }
         Format::Json => output::print(&output::json(&json!({
             "destination": destination.to_string(),
@@ -129,5 +130,5 @@ pub(super) async fn rename(args: RenameArgs, global: &Global) -> Result<()> {
     if let Some(ms) = renamed.instant_ms {
         say(&way_back(&from, ms));
     }
-    output::print(&format!("{from} is {to} now: {} rows\n", HumanCount(renamed.rows)))
+    output::print(&format!("{from} is {to} now: {}\n", counted(renamed.rows, "row")))
 }

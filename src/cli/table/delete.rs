@@ -2,14 +2,15 @@
 
 use std::io::{self, IsTerminal};
 
-use indicatif::{DecimalBytes, HumanCount};
+use indicatif::DecimalBytes;
 use serde_json::json;
 
 use super::text::{described, table_name, way_back};
 use crate::bigquery::{Address, BigQuery, Document, Removal};
 use crate::cli::connect::Warehouse;
+use crate::cli::output::counted;
 use crate::cli::{Format, output};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::telemetry::say;
 
 /// How often a table that changes all the time is looked at again with `--yes`.
@@ -59,8 +60,11 @@ pub(super) async fn run(args: Args) -> Result<()> {
             Format::Json => report(&table, &found, recover_at_ms, false),
         };
     }
-    if !args.yes {
-        confirm(&table, &contents(&found)).await?;
+    if !args.yes && !confirm(&args.table, &table, &contents(&found)).await? {
+        return match args.format {
+            Format::Text => output::print("nothing was deleted: the name was not typed\n"),
+            Format::Json => report(&table, &found, recover_at_ms, false),
+        };
     }
     // A partition has the etag of its table, which others change for reasons of their own.
     let is_whole = table.partition.is_none();
@@ -126,7 +130,7 @@ fn contents(found: &Document) -> String {
     match found.number("numRows") {
         Some(rows) => {
             let bytes = DecimalBytes(found.bytes());
-            format!("{} rows, {bytes}, {}", HumanCount(rows), described(&found.value))
+            format!("{}, {bytes}, {}", counted(rows, "row"), described(&found.value))
         }
         None => format!("a {}, {}", found.text("type"), described(&found.value)),
     }
@@ -144,8 +148,8 @@ fn report(table: &Address, found: &Document, recover_at_ms: Option<u64>, deleted
     }))?)
 }
 
-/// Asks for the table's name. Without somebody to ask it is an error.
-async fn confirm(table: &Address, what: &str) -> Result<()> {
+/// Asks for the table's name, as short or as long as one likes. Without somebody to ask it is an error.
+async fn confirm(typed: &Address, table: &Address, what: &str) -> Result<bool> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Err(Error::usage(format!("`{table}` is not deleted: there is nobody to ask"))
             .hint("`--yes` deletes without asking, `--dry-run` says what would go"));
@@ -156,8 +160,13 @@ async fn confirm(table: &Address, what: &str) -> Result<()> {
         let mut answer = String::new();
         io::stdin().read_line(&mut answer).map(|_| answer)
     });
-    match answer.await {
-        Ok(Ok(answer)) if answer.trim() == name => Ok(()),
-        _ => Err(Error::new(Kind::Failed, format!("`{table}` is not deleted: its name was not typed"))),
+    let answer = match answer.await {
+        Ok(Ok(answer)) => answer,
+        _ => String::new(),
+    };
+    if !answer.ends_with('\n') {
+        // Ctrl-D: the question's line has no end yet.
+        say("\n");
     }
+    Ok([name, typed.to_string(), table.to_string()].iter().any(|name| name == answer.trim()))
 }

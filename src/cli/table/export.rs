@@ -3,10 +3,11 @@
 use indicatif::{DecimalBytes, HumanCount};
 use serde_json::json;
 
-use super::{TableFormat, found};
+use super::found;
 use crate::bigquery::{Address, BigQuery, Running};
 use crate::cli::connect::Warehouse;
-use crate::cli::{Global, interrupted, output};
+use crate::cli::output::counted;
+use crate::cli::{Format as OutputFormat, Global, interrupted, output};
 use crate::error::{Error, Result};
 use crate::export::{Compression, Format, Order, Plan};
 use crate::telemetry::{Waiting, say};
@@ -38,14 +39,14 @@ pub(super) struct Args {
     /// CSV without a first line of names
     #[arg(long)]
     no_header: bool,
-    /// What parts the cells of CSV; `tab` for a tab
-    #[arg(long, value_name = "CHARACTER", default_value = ",", value_parser = delimiter)]
-    delimiter: String,
+    /// What parts the cells of CSV; `tab` for a tab [default: a comma]
+    #[arg(long, value_name = "CHARACTER", value_parser = delimiter)]
+    delimiter: Option<String>,
     #[command(flatten)]
     warehouse: Warehouse,
     /// How the result is printed
-    #[arg(long, value_enum, default_value = "table")]
-    format: TableFormat,
+    #[arg(long, value_enum, default_value = "text")]
+    format: OutputFormat,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -116,19 +117,30 @@ async fn export(args: Args, bigquery: &BigQuery, running: &Running, global: &Glo
         plan.run(&bigquery, running).await?
     };
     match args.format {
-        TableFormat::Json => output::print(&output::json(&json!({
+        OutputFormat::Json => output::print(&output::json(&json!({
             "uri": uri,
             "files": extracted.files,
             "rows": plan.rows,
             "bytesRead": extracted.bytes_read,
         }))?),
-        TableFormat::Table => {
-            let files = match extracted.files {
-                1 => "1 file".to_owned(),
-                files => format!("{} files", HumanCount(files)),
-            };
+        OutputFormat::Text => {
+            let files = counted(extracted.files, "file");
             let bytes = DecimalBytes(document.bytes());
-            output::print(&format!("{rows} rows, {bytes} in BigQuery, as {files}: `{uri}`\n"))
+            let rows = counted(plan.rows, "row");
+            output::print(&format!(
+                "{rows}, {bytes} in BigQuery, as {files}: {}\n",
+                names(&uri, extracted.files)
+            ))
         }
+    }
+}
+
+/// The files by their names: BigQuery puts twelve digits for the `*`, and counts from zero.
+fn names(uri: &str, files: u64) -> String {
+    let name = |number: u64| format!("`{}`", uri.replace('*', &format!("{number:012}")));
+    match files {
+        0 => format!("`{uri}`"),
+        1 => name(0),
+        files => format!("{} to {}", name(0), name(files - 1)),
     }
 }

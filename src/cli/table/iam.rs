@@ -34,9 +34,9 @@ enum Action {
     /// With --format json: the policy as BigQuery has it, conditions and etag included.
     Get(GetArgs),
     /// Give a member a role
-    Add(ChangeArgs),
+    Add(AddArgs),
     /// Take a role from a member
-    Remove(ChangeArgs),
+    Remove(RemoveArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -57,8 +57,25 @@ struct GetArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  api2bq table iam add LANL.flows --role roles/bigquery.dataViewer --member user:ann@example.com
+  api2bq table iam add LANL.flows --role roles/bigquery.dataViewer --member user:ann@example.com")]
+struct AddArgs {
+    #[command(flatten)]
+    change: ChangeArgs,
+    /// Allow `allUsers` and `allAuthenticatedUsers`: the whole internet
+    #[arg(long)]
+    allow_public: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
   api2bq table iam remove LANL.flows --role roles/bigquery.dataEditor --member group:net@example.com")]
+struct RemoveArgs {
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+#[derive(Debug, clap::Args)]
 struct ChangeArgs {
     /// `dataset.table`, `project.dataset.table` or `project:dataset.table`
     table: Address,
@@ -68,18 +85,21 @@ struct ChangeArgs {
     /// `user:`, `serviceAccount:` or `group:` and an address, or `domain:` and a domain
     #[arg(long, value_name = "MEMBER")]
     member: String,
-    /// Allow `allUsers` and `allAuthenticatedUsers`: the whole internet
-    #[arg(long)]
-    allow_public: bool,
     #[command(flatten)]
     warehouse: Warehouse,
+}
+
+impl Args {
+    pub(super) fn only_reads(&self) -> bool {
+        matches!(self.action, Action::Get(_))
+    }
 }
 
 pub(super) async fn run(args: Args) -> Result<()> {
     match args.action {
         Action::Get(args) => get(args).await,
-        Action::Add(args) => change(args, true).await,
-        Action::Remove(args) => change(args, false).await,
+        Action::Add(args) => change(args.change, true, args.allow_public).await,
+        Action::Remove(args) => change(args.change, false, false).await,
     }
 }
 
@@ -113,10 +133,10 @@ fn text(table: &Address, policy: &Value) -> String {
     }
 }
 
-async fn change(args: ChangeArgs, add: bool) -> Result<()> {
+async fn change(args: ChangeArgs, add: bool, allow_public: bool) -> Result<()> {
     let table = args.table.whole()?;
     let grant = Grant::new(&args.role, &args.member)?;
-    if add && grant.is_public() && !args.allow_public {
+    if add && grant.is_public() && !allow_public {
         return Err(Error::usage(format!("`{}` is the whole internet", grant.member)).hint(
             "`--allow-public` if that is meant; `domain:example.com` is everybody of one organization",
         ));
@@ -131,8 +151,8 @@ async fn change(args: ChangeArgs, add: bool) -> Result<()> {
     let verb = match (add, changed.is_some()) {
         (true, true) => "has now",
         (true, false) => "had already",
-        (false, true) => "has no more",
-        (false, false) => "had not",
+        (false, true) => "no longer has",
+        (false, false) => "did not have",
     };
     if changed.is_some() {
         say(

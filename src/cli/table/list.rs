@@ -3,12 +3,12 @@
 use futures::stream::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 
+use super::dataset;
 use super::text::{instant, left_aligned, number};
-use super::{TableFormat, dataset};
 use crate::bigquery::{Address, BigQuery};
 use crate::cli::connect::Warehouse;
-use crate::cli::output;
-use crate::error::Result;
+use crate::cli::{Format, output};
+use crate::error::{Error, Kind, Result};
 use crate::tables;
 
 /// List the tables of a dataset
@@ -33,8 +33,8 @@ pub(super) struct Args {
     #[command(flatten)]
     warehouse: Warehouse,
     /// How the result is printed
-    #[arg(long, value_enum, default_value = "table")]
-    format: TableFormat,
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
 }
 
 /// Calls at once for `--rows`.
@@ -47,7 +47,12 @@ pub(super) async fn run(args: Args) -> Result<()> {
     let mut token = None;
     let mut first = true;
     loop {
-        let page = bigquery.list_tables(&project, &dataset, token.as_deref()).await?;
+        let page = match bigquery.list_tables(&project, &dataset, token.as_deref()).await {
+            Err(error) if first && error.kind() == Kind::Usage => {
+                return Err(no_dataset(&bigquery, &args.dataset, error).await);
+            }
+            page => page?,
+        };
         let tables: Vec<Value> = match args.rows {
             false => page.tables,
             true => {
@@ -56,16 +61,32 @@ pub(super) async fn run(args: Args) -> Result<()> {
             }
         };
         match args.format {
-            TableFormat::Json => {
+            Format::Json => {
                 output::print(&tables.iter().map(|table| format!("{table}\n")).collect::<String>())?;
             }
-            TableFormat::Table => output::print(&text(&tables, args.rows, first))?,
+            Format::Text => output::print(&text(&tables, args.rows, first))?,
         }
         first = false;
         token = page.next;
         if token.is_none() {
             return Ok(());
         }
+    }
+}
+
+/// What was named instead of a dataset, if that is known.
+async fn no_dataset(bigquery: &BigQuery, text: &str, error: Error) -> Error {
+    let table = text.parse::<Address>().ok();
+    let found = match &table {
+        Some(table) => bigquery.document(table).await.ok().flatten(),
+        None => None,
+    };
+    match (table, found) {
+        (Some(table), Some(_)) => Error::usage(format!("`{text}` is a table")).hint(format!(
+            "`api2bq table show {text}` shows it, `api2bq table list {}` lists its dataset",
+            table.dataset
+        )),
+        _ => error.hint("`--project` names another project"),
     }
 }
 

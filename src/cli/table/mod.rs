@@ -14,9 +14,11 @@ mod show;
 mod text;
 mod update;
 
-use clap::{Subcommand, ValueEnum};
+pub(super) use text::way_back;
 
-use super::{Global, interrupted};
+use clap::Subcommand;
+
+use super::{Global, ONLY_READS, interrupted};
 use crate::bigquery::{Address, BigQuery, Document};
 use crate::error::{Error, Kind, Result};
 
@@ -55,17 +57,21 @@ enum Action {
     Iam(iam::Args),
 }
 
-/// How a command prints its result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum TableFormat {
-    Table,
-    Json,
-}
-
 impl Args {
     /// Waits for a job, and ends it itself or says what becomes of it, when it is told to stop.
     pub(super) fn stops_itself(&self) -> bool {
         matches!(self.action, Action::Copy(_) | Action::Rename(_) | Action::Recover(_) | Action::Export(_))
+    }
+
+    /// What there is after Ctrl-C, for those that do not say it themselves.
+    pub(super) fn interrupted_hint(&self) -> String {
+        match &self.action {
+            Action::Show(_) | Action::List(_) => ONLY_READS.to_owned(),
+            Action::Rows(args) => args.interrupted_hint(),
+            Action::Iam(args) if args.only_reads() => ONLY_READS.to_owned(),
+            Action::Iam(_) => "perhaps it was done already; `api2bq table iam get` tells".to_owned(),
+            _ => "perhaps it was done already; `api2bq table show` tells".to_owned(),
+        }
     }
 }
 
@@ -99,14 +105,7 @@ async fn unless_interrupted<T>(copying: impl Future<Output = Result<T>>, left: S
 async fn found(bigquery: &BigQuery, table: &Address) -> Result<Document> {
     match bigquery.document(table).await? {
         Some(document) => Ok(document),
-        None => {
-            let named = bigquery.named(table);
-            let project = named.project.as_deref().unwrap_or_default();
-            Err(Error::usage(format!("there is no table `{named}`")).hint(format!(
-                "`api2bq table list {project}.{}` lists what is there; `--project` names another project",
-                named.dataset
-            )))
-        }
+        None => Err(bigquery.missing(table).await),
     }
 }
 

@@ -1,6 +1,5 @@
 //! `api2bq table recover`: a table as it was, also one that is deleted.
 
-use indicatif::HumanCount;
 use serde_json::json;
 
 use super::definition::DefinitionArgs;
@@ -8,6 +7,7 @@ use super::text::{described, table_name};
 use super::unless_interrupted;
 use crate::bigquery::Address;
 use crate::cli::connect::Warehouse;
+use crate::cli::output::counted;
 use crate::cli::{Format, Global, output};
 use crate::error::{Error, Result};
 use crate::tables::{self, Recovery};
@@ -97,8 +97,8 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
             let from =
                 recovered.definition_from.map_or("a bare copy".to_owned(), |from| format!("defined {from}"));
             output::print(&format!(
-                "{to}: {} rows of {table} at {} ms ({at}); {from}: {}\n",
-                HumanCount(recovered.rows),
+                "{to}: {} of {table} at {} ms ({at}); {from}: {}\n",
+                counted(recovered.rows, "row"),
                 recovered.at_ms,
                 described(&recovered.destination.value)
             ))

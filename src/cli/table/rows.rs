@@ -6,7 +6,7 @@ use super::found;
 use crate::bigquery::{Address, Document, Field, Scan, arrow_schema, fields, selected};
 use crate::cli::connect::Warehouse;
 use crate::cli::rows_output::RowsOutput;
-use crate::cli::{Global, output};
+use crate::cli::{Global, ONLY_READS, output};
 use crate::error::{Error, Result};
 use crate::render::Format;
 use crate::telemetry::say;
@@ -17,9 +17,10 @@ use crate::telemetry::say;
 Rows are listed (tabledata.list), not queried: that costs nothing, and their order is BigQuery's own.
 `$20240131` behind the name takes one partition, `@1704067200000` the table as it was at that time.
 
-In all text formats TIMESTAMP reads 2024-01-31T23:59:59.5Z, BYTES are base64, and what is nested is
-JSON. In csv NULL is nothing and an empty text is \"\", in tsv NULL is \\N; in json and ndjson NUMERIC
-is text, so that no digit is lost. parquet and arrow keep the types.
+In all text formats TIMESTAMP reads 2024-01-31T23:59:59Z, with three or six digits of a second where it
+has them; BYTES are base64, and what is nested is JSON. In csv NULL is nothing and an empty text is
+\"\", in tsv NULL is \\N. In json and ndjson INT64 is a number with all its digits and NUMERIC is text;
+parquet and arrow keep the types.
 
 Examples:
   api2bq table rows LANL.flows --limit 10
@@ -30,12 +31,12 @@ pub(super) struct Args {
     /// `dataset.table`, also with `$partition` or `@milliseconds` behind it
     table: Address,
     /// Rows to print [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     limit: Option<u64>,
     /// Rows to pass over first
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     start: u64,
-    /// Columns to print, in this order; `a.b` is the field `b` in `a`
+    /// Columns to print, in this order; `a.b` is the field `b` in `a`, fields of one column keep theirs
     #[arg(long, value_name = "A,B.C", value_delimiter = ',')]
     columns: Vec<String>,
     /// Print how many rows there are instead; nothing is read for it
@@ -47,8 +48,19 @@ pub(super) struct Args {
     warehouse: Warehouse,
 }
 
+impl Args {
+    pub(super) fn interrupted_hint(&self) -> String {
+        match self.output.path() {
+            Some(path) => format!("{ONLY_READS}, and `{}` is as it was", path.display()),
+            None => ONLY_READS.to_owned(),
+        }
+    }
+}
+
 pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
     args.output.check()?;
+    let columns: Vec<&str> = args.columns.iter().map(|column| column.trim()).collect();
+    once_each(&columns)?;
     let bigquery = args.warehouse.connect(None).await?;
     let table = bigquery.named(&args.table);
     let document = found(&bigquery, &table).await?;
@@ -57,7 +69,6 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
         return count(&document, args.output.format());
     }
     let fields = fields(&document.value["schema"])?;
-    let columns: Vec<&str> = args.columns.iter().map(|column| column.trim()).collect();
     let fields = match columns.is_empty() {
         true => fields,
         false => selected(&fields, &columns.iter().map(|c| c.split('.').collect()).collect::<Vec<_>>())?,
@@ -96,6 +107,22 @@ fn count(document: &Document, format: Format) -> Result<()> {
         Format::Json | Format::Ndjson => output::print(&format!("{}\n", json!({ "rows": rows }))),
         _ => output::print(&format!("{rows}\n")),
     }
+}
+
+/// BigQuery gives a column once, however often it is asked for.
+fn once_each(columns: &[&str]) -> Result<()> {
+    for (index, column) in columns.iter().enumerate() {
+        for before in &columns[..index] {
+            let (a, b) = (format!("{}.", before.to_lowercase()), format!("{}.", column.to_lowercase()));
+            if a == b {
+                return Err(Error::usage(format!("column `{column}` is named twice")));
+            }
+            if a.starts_with(&b) || b.starts_with(&a) {
+                return Err(Error::usage(format!("columns `{before}` and `{column}`: one is in the other")));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// BigQuery answers in the order of the table; this is the order that was asked for.

@@ -3,11 +3,11 @@
 use indicatif::{DecimalBytes, HumanCount};
 use serde_json::{Value, json};
 
+use super::found;
 use super::text::{instant, left_aligned, number, plain, table_name};
-use super::{TableFormat, found};
 use crate::bigquery::{Address, BigQuery, Document};
 use crate::cli::connect::Warehouse;
-use crate::cli::output;
+use crate::cli::{Format, output};
 use crate::error::Result;
 use crate::tables;
 use crate::telemetry::say;
@@ -31,13 +31,13 @@ pub(super) struct Args {
     /// `dataset.table`, `project.dataset.table` or `project:dataset.table`
     table: Address,
     /// Partitions to list, the newest first; 0 asks for none
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20, allow_negative_numbers = true)]
     partitions: usize,
     #[command(flatten)]
     warehouse: Warehouse,
     /// How the result is printed
-    #[arg(long, value_enum, default_value = "table")]
-    format: TableFormat,
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
 }
 
 pub(super) async fn run(args: Args) -> Result<()> {
@@ -50,10 +50,10 @@ pub(super) async fn run(args: Args) -> Result<()> {
         false => Vec::new(),
     };
     match args.format {
-        TableFormat::Json => {
+        Format::Json => {
             output::print(&output::json(&json!({ "table": document.value, "partitions": partitions }))?)
         }
-        TableFormat::Table => output::print(&text(&table, &document, &partitions, args.partitions)),
+        Format::Text => output::print(&text(&table, &document, &partitions, args.partitions)),
     }
 }
 

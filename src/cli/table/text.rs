@@ -25,6 +25,10 @@ pub(super) fn described(table: &Value) -> String {
     if let Some(partitioning) = tables::partitioning(table) {
         text += &format!(", partitioned {partitioning}");
     }
+    let expires_ms = table["timePartitioning"]["expirationMs"].as_str().and_then(|ms| ms.parse().ok());
+    if let Some(ms) = expires_ms {
+        text += &format!(", partitions expire after {}", tables::duration_words(ms));
+    }
     if !tables::clustering(table).is_empty() {
         text += &format!(", clustered by {}", tables::clustering(table).join(", "));
     }
@@ -45,7 +49,7 @@ pub(super) fn table_name(table: &Address) -> String {
 }
 
 /// How to get back what was just deleted and was there at `ms`, for stderr.
-pub(super) fn way_back(table: &Address, ms: u64) -> String {
+pub(in crate::cli) fn way_back(table: &Address, ms: u64) -> String {
     let whole = Address { partition: None, ..table.clone() };
     let again = Address { table: format!("{}_recovered", table.table), ..whole.clone() };
     let recover =
