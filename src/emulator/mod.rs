@@ -21,6 +21,7 @@ mod datasets;
 mod destination;
 mod discovery;
 mod disk;
+mod elements;
 mod encode;
 mod extract;
 mod failure;

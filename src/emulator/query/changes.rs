@@ -15,9 +15,10 @@ use datafusion::arrow::error::ArrowError;
 use serde_json::{Value, json};
 
 use super::dml::{Action, Layout, Planned};
-use super::{Cancelled, check_arrays, check_values, drain};
+use super::{Cancelled, check_values, drain};
 use crate::emulator::catalog::Catalog;
 use crate::emulator::destination;
+use crate::emulator::elements::check_arrays;
 use crate::emulator::fields::{arrow_schema, timestamp_type};
 use crate::emulator::files::{RowsWriter, Rule, conform, read_part};
 use crate::emulator::names::TableName;
@@ -141,8 +142,8 @@ impl<'a> Rows<'a> {
         let actions: Vec<Action> = actions.into_iter().filter(|a| *a != Action::Delete).collect();
         let mut rows = self.table_rows(&batch)?;
         check_values(&rows, &self.version.definition.fields)
+            .and_then(|()| check_arrays(&rows))
             .map_err(|failure| Failure::invalid_query(failure.message))?;
-        check_arrays(&rows)?;
         if let Some(index) = self.layout.time {
             rows = with_time(&rows, batch.column(index), &actions, self.now_us).map_err(unfit)?;
         }

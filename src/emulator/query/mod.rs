@@ -49,7 +49,7 @@ mod wildcard;
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef};
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::execution::{SessionState, TaskContext};
@@ -69,6 +69,7 @@ pub(super) use self::spec::QuerySpec;
 pub(super) use self::views::view_document;
 use super::Emulator;
 use super::destination::Target;
+use super::elements::check_arrays;
 use super::fields::{self, Field, Mode, arrow_schema, check_limits};
 use super::files::{RowsWriter, conform};
 use super::versions::Part;
@@ -257,36 +258,12 @@ async fn write(prepared: Prepared, target: Arc<Target>, cancelled: Cancelled) ->
                 Failure::invalid_query(format!("the result does not fit its destination: {e}"))
             })?;
             check_values(&batch, &target.fields)?;
-            check_arrays(&batch)?;
+            check_arrays(&batch).map_err(|failure| Failure::invalid_query(failure.message))?;
             writer.write(&batch)?;
         }
         writer.finish()
     })
     .await
-}
-
-/// An array may hold NULL while a query runs, and not in a table or a result.
-fn check_arrays(batch: &RecordBatch) -> Outcome<()> {
-    let schema = batch.schema();
-    let mut columns = schema.fields().iter().zip(batch.columns());
-    columns.try_for_each(|(field, column)| check_elements(column, field.name()))
-}
-
-fn check_elements(column: &ArrayRef, name: &str) -> Outcome<()> {
-    match column.data_type() {
-        DataType::List(_) => {
-            let list = column.as_list::<i32>();
-            let is_bad = |row: usize| list.is_valid(row) && list.value(row).null_count() > 0;
-            if list.values().null_count() > 0 && (0..list.len()).any(is_bad) {
-                return Err(Failure::invalid_query(format!(
-                    "Array cannot have a null element; error in writing field {name}"
-                )));
-            }
-            check_elements(list.values(), name)
-        }
-        DataType::Struct(_) => column.as_struct().columns().iter().try_for_each(|c| check_elements(c, name)),
-        _ => Ok(()),
-    }
 }
 
 /// What Arrow's types do not say of a column: REQUIRED, and the limits of STRING(n) and its like.

@@ -1,9 +1,12 @@
 """Types at their limits: load, query, list rows, extract and load again, unchanged in every format."""
 
 import datetime as dt
+import io
 from decimal import Decimal
 
+import fastavro
 import pytest
+from google.api_core.exceptions import BadRequest
 from google.cloud import bigquery
 
 UTC = dt.timezone.utc
@@ -161,3 +164,21 @@ def test_avro_without_logical_types_has_what_holds_them(client, source, bucket, 
     assert kinds["n"] == "NUMERIC"
     loaded = rows(client.list_rows(table_name))
     assert (loaded[1]["d"], loaded[1]["ts"]) == ("9999-12-31", 253402300799999999)
+
+
+def test_a_file_with_null_in_an_array_is_not_loaded(client, table_name):
+    """It was, and nothing could be selected from the table."""
+    array = {"type": "array", "items": ["null", "string"]}
+    schema = {"type": "record", "name": "row", "fields": [{"name": "a", "type": array}]}
+    config = bigquery.LoadJobConfig(source_format="AVRO")
+
+    def load(rows):
+        file = io.BytesIO()
+        fastavro.writer(file, fastavro.parse_schema(schema), [{"a": row} for row in rows])
+        file.seek(0)
+        return client.load_table_from_file(file, table_name, job_config=config).result()
+
+    assert load([["x", "y"], []]).output_rows == 2
+    with pytest.raises(BadRequest):
+        load([["z"], ["x", None]])
+    assert [row.a for row in client.query(f"SELECT * FROM `{table_name}`").result()] == [["x", "y"], []]
