@@ -99,6 +99,18 @@ fn a_rename_deletes_nothing_that_its_copy_does_not_have() {
     session.run_at(&racing.url, &["rename", "LANL.flows_staging", "LANL.kept"]);
     assert!(rows(&session, "LANL.flows_staging") == before, "the rows of {}", "LANL.flows_staging");
 
+    // The same after the last look at it, when only its etag can tell.
+    let upstream = session.emulator.url.clone();
+    let late = Proxy::start(&session.emulator.url, move |_, request| {
+        if request.starts_with("DELETE") {
+            let theirs = json!({ "friendlyName": "y" });
+            Session::somebody_else_changes(&upstream, "LANL", "flows_staging", theirs);
+        }
+        Act::Pass
+    });
+    session.run_at(&late.url, &["rename", "LANL.flows_staging", "LANL.late"]);
+    assert!(rows(&session, "LANL.flows_staging") == before, "the rows of {}", "LANL.flows_staging");
+
     session.run(&["rename", "LANL.flows_staging", "LANL.kept"]);
     session.run(&["rename", "LANL.flows_staging", "LANL.raw"]);
     session.run(&["rename", "LANL.flows_staging", "LANL.raw"]);
