@@ -60,7 +60,10 @@ impl BigQuery {
             true => error.hint(REACH),
             false => {
                 let whole = Address { partition: None, at: None, ..table.clone() };
-                error.hint(format!("`api2bq table show {}` lists its partitions", self.named(&whole)))
+                error.hint(format!(
+                    "`api2bq table show {}` shows its partitions, if it has any",
+                    self.named(&whole)
+                ))
             }
         }
     }

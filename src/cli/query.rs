@@ -29,9 +29,9 @@ STRUCT<…> are written as JSON, and NULL is NULL. --as-of puts FOR SYSTEM_TIME 
 
 Statements without rows say what they did; with --format json or ndjson: jobId, statementType,
 affectedRows and BigQuery's own statistics. --destination with these: jobId, destination, rows,
-bytesProcessed, bytesBilled. --dry-run --format json: statementType, bytesProcessed, accuracy, tables,
-location, schema, price. Of a script (several statements) the last result is printed, and its price is
-not known before: null. In json and ndjson INT64 is a number with all its digits, NUMERIC is text.
+bytesProcessed, bytesBilled. --dry-run with json: statementType, bytesProcessed, accuracy, tables,
+location, schema, price. Of a script (several statements) the last result is printed; its price is
+not known before, and null. In json and ndjson INT64 is a number with all its digits, NUMERIC text.
 Ctrl-C cancels the job.
 
 Examples:

@@ -214,10 +214,13 @@ async fn at_instant(
 ) -> Result<Option<Document>> {
     let words =
         |ms: u64| i64::try_from(ms).ok().and_then(super::time_words).unwrap_or_else(|| ms.to_string());
-    let not_there = || Error::usage(format!("table `{table}` was not there at {}", words(at_ms)));
     match bigquery.document_then(table, at_ms).await? {
         Then::Was(document) => Ok(Some(document)),
-        Then::NotThere(why) => Err(not_there().hint(format!("BigQuery says: {why}"))),
+        Then::NotThere(why) => {
+            let at = words(at_ms);
+            let error = Error::usage(format!("table `{table}` cannot be brought back as it was at {at}"));
+            Err(error.hint(format!("BigQuery says: {why}")))
+        }
         Then::Unknown if now.is_some() => Ok(None),
         // Of a deleted table the last instant tells when it was made, if anything does.
         Then::Unknown => match last_instant(bigquery, table, dataset).await {
@@ -225,7 +228,7 @@ async fn at_instant(
                 let made = words(last.number("creationTime").unwrap_or(at_ms));
                 let hint =
                     format!("it was made {made}, and was last there at {last_ms} ms ({})", words(last_ms));
-                Err(not_there().hint(hint))
+                Err(Error::usage(format!("table `{table}` was not there at {}", words(at_ms))).hint(hint))
             }
             _ => Ok(None),
         },

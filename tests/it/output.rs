@@ -151,6 +151,16 @@ fn nothing_listens_or_something_else_does_and_that_is_said_at_once() {
 }
 
 #[test]
+fn columns_are_read_from_stdin() {
+    let session = with_one();
+    let file = session.context.write("columns.json", r#"[{ "name": "id", "type": "INT64" }]"#);
+    let mut command = session.context.command(["table", "create", "d.typed", "--schema-file", "-"]);
+    command.env("BIGQUERY_EMULATOR_HOST", &session.emulator.url).stdin(fs::File::open(file).expect("a file"));
+    let ended: Ended = command.output().expect("it runs").into();
+    assert_eq!(ended.success().stdout, "api2gbq.d.typed created: 1 column\n");
+}
+
+#[test]
 fn a_query_is_read_from_stdin_by_either_name() {
     let session = with_one();
     for arguments in [&["query", "-"][..], &["query", "-f", "-"]] {

@@ -15,7 +15,7 @@ pub(super) struct DefinitionArgs {
     /// Columns: `name:TYPE` or `name:TYPE:MODE`, with commas between
     #[arg(long, value_name = "COLUMNS", conflicts_with_all = ["schema_file", "from_pipeline"])]
     schema: Option<String>,
-    /// Columns from a JSON file, as `bq show --schema` writes it
+    /// Columns from a JSON file, as `bq show --schema` writes it; `-` is stdin
     #[arg(long, value_name = "FILE", conflicts_with = "from_pipeline")]
     schema_file: Option<PathBuf>,
     /// Columns and layout of a pipeline's staging table: a built-in name (`flows`) or a pipeline.toml
@@ -61,8 +61,11 @@ impl DefinitionArgs {
         }
         if let Some(file) = &self.schema_file {
             let shown = file.display();
-            let text = std::fs::read_to_string(file)
-                .map_err(|e| Error::usage(format!("cannot read `{shown}`")).caused_by(e))?;
+            let text = match file.as_os_str() == "-" {
+                true => std::io::read_to_string(std::io::stdin()),
+                false => std::fs::read_to_string(file),
+            };
+            let text = text.map_err(|e| Error::usage(format!("cannot read `{shown}`")).caused_by(e))?;
             let fields = tables::parse_file(&text).map_err(|e| e.context(format!("`{shown}`")))?;
             definition.set("schema", json!({ "fields": fields }));
         }

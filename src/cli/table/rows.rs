@@ -17,10 +17,10 @@ use crate::telemetry::say;
 Rows are listed (tabledata.list), not queried: that costs nothing, and their order is BigQuery's own.
 `$20240131` behind the name takes one partition, `@1704067200000` the table as it was at that time.
 
-In all text formats TIMESTAMP reads 2024-01-31T23:59:59Z, with three or six digits of a second where it
-has them; BYTES are base64, and what is nested is JSON. In csv NULL is nothing and an empty text is
-\"\", in tsv NULL is \\N. In json and ndjson INT64 is a number with all its digits and NUMERIC is text;
-parquet and arrow keep the types.
+In all text formats TIMESTAMP reads 2024-01-31T23:59:59Z, with three or six digits of a second
+where it has them; BYTES are base64, and what is nested is JSON. In csv NULL is nothing and an
+empty text is \"\", in tsv NULL is \\N. In json and ndjson INT64 is a number with all its digits,
+and NUMERIC is text. parquet and arrow keep the types.
 
 Examples:
   api2bq table rows LANL.flows --limit 10
