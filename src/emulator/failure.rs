@@ -71,6 +71,13 @@ impl Failure {
         Failure::new(400, "bytesBilledLimitExceeded", message)
     }
 
+    /// In BigQuery's words.
+    pub(super) fn too_complex() -> Self {
+        let message = "Resources exceeded during query execution: Not enough resources for query planning - too \
+                       many subqueries or query is too complex.";
+        Failure { reason: "resourcesExceeded".into(), ..Failure::invalid_query(message) }
+    }
+
     pub(super) fn not_implemented(what: impl fmt::Display) -> Self {
         Failure::new(501, "notImplemented", format!("not implemented by the embedded server: {what}"))
     }

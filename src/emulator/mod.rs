@@ -154,6 +154,7 @@ struct Emulator {
     /// Two files at a time decode and copy; the rest wait as PENDING.
     load_slots: Semaphore,
     query_slots: Semaphore,
+    query_threads: query::QueryThreads,
     /// Locked as long as the process lives.
     _locks: [File; 2],
 }
@@ -171,6 +172,9 @@ impl Emulator {
         let failed = |e: std::io::Error| Error::failed(format!("cannot open `{shown}`")).caused_by(e);
         let objects = Arc::new(storage::Objects::open(buckets_dir).map_err(failed)?);
         let storage = Arc::new(storage::Storage::new(objects));
+        let started = query::QueryThreads::start();
+        let query_threads =
+            started.map_err(|e| Error::failed("cannot start the threads of queries").caused_by(e))?;
         let (load_slots, query_slots) = (Semaphore::new(2), Semaphore::new(4));
         Ok(Emulator {
             catalog,
@@ -182,6 +186,7 @@ impl Emulator {
             windows: stream::Windows::default(),
             load_slots,
             query_slots,
+            query_threads,
             _locks: locks,
         })
     }

@@ -79,7 +79,7 @@ pub(super) async fn insert(
                 document.statistics = query::dry_run(emulator, &spec, &document.location).await?;
                 return Ok(Reply::Json(document.resource()));
             }
-            let destination = destined(emulator, &mut document, &spec, named)?;
+            let destination = destined(emulator, &mut document, &spec, named).await?;
             Work::Query(Box::new(spec), destination.map(Box::new))
         }
         [None, None, Some(extract), None] => {
@@ -187,7 +187,7 @@ pub(super) async fn query(
     let job = match known {
         Some(job) => job,
         None => {
-            let destination = destined(emulator, &mut document, &spec, None)?;
+            let destination = destined(emulator, &mut document, &spec, None).await?;
             let work = Work::Query(Box::new(spec), destination.map(Box::new));
             submit(emulator, document, work, None).await?
         }
@@ -310,13 +310,13 @@ fn result_schema(emulator: &Emulator, document: &JobDocument) -> Value {
 }
 
 /// Where a query's rows go; of other statements, what they make or change.
-fn destined(
-    emulator: &Emulator,
+async fn destined(
+    emulator: &Arc<Emulator>,
     document: &mut JobDocument,
     spec: &QuerySpec,
     named: Option<Destination>,
 ) -> Outcome<Option<Destination>> {
-    match (query::output(emulator, spec), named) {
+    match (query::output(emulator, spec).await?, named) {
         (Output::Rows, Some(named)) => {
             let named = named.resolve(&emulator.catalog)?;
             document.destination = Some(named.address.name.clone());

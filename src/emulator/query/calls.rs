@@ -2,9 +2,9 @@
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CaseWhen, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentClause, FunctionArgumentList, FunctionArguments, NullTreatment, ObjectNamePart, Value,
-    WindowFrame, WindowFrameBound, WindowSpec, WindowType,
+    BinaryOperator, CaseWhen, CastKind, DataType, DuplicateTreatment, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, NullTreatment,
+    ObjectNamePart, Value, WindowFrame, WindowFrameBound, WindowSpec, WindowType,
 };
 
 use super::aggregates::{self, Aggregate};
@@ -104,7 +104,15 @@ impl Rewriter<'_> {
         let over = Some(self.window(over)?);
         let windowed = Aggregate::new(target, args).nulls(nulls).over(over).expr();
         Ok(match target {
-            "row_number" | "rank" | "dense_rank" | "ntile" => call("bq_cast_int64", vec![windowed]),
+            // DataFusion counts without a sign. Its own cast is one that its optimizer sees through, so that
+            // `ROW_NUMBER() OVER (…) = 1` stays what it is.
+            "row_number" | "rank" | "dense_rank" | "ntile" => Expr::Cast {
+                kind: CastKind::Cast,
+                expr: Box::new(windowed),
+                data_type: DataType::BigInt(None),
+                array: false,
+                format: None,
+            },
             _ => windowed,
         })
     }

@@ -35,7 +35,7 @@ pub(in crate::emulator) enum Output {
 }
 
 /// Told before the job exists. A text with a mistake in it is taken for a query, and fails as one.
-pub(in crate::emulator) fn output(emulator: &Emulator, spec: &QuerySpec) -> Output {
+pub(super) fn output(emulator: &Emulator, spec: &QuerySpec) -> Output {
     let Ok(statements) = statements::parse(&spec.sql) else { return Output::Rows };
     match single(&statements) {
         Some(Statement::Select(_)) => Output::Rows,
@@ -67,7 +67,7 @@ fn single(statements: &[Parsed]) -> Option<&Statement> {
 }
 
 /// `statistics` of a job that is not run, and the schema of its rows.
-pub(in crate::emulator) async fn dry_run(
+pub(super) async fn dry_run(
     emulator: &Arc<Emulator>,
     spec: &QuerySpec,
     location: &str,
@@ -113,7 +113,7 @@ pub(super) struct Runner {
 }
 
 /// Runs a job to its end; its statistics. `destination` is where the rows of a query go.
-pub(in crate::emulator) async fn run(
+pub(super) async fn run(
     emulator: &Arc<Emulator>,
     document: JobDocument,
     spec: QuerySpec,

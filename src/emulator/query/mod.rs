@@ -37,6 +37,7 @@ mod stars;
 mod statements;
 mod syntax;
 mod tables;
+mod threads;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -48,6 +49,7 @@ mod visible;
 mod wildcard;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef};
@@ -61,12 +63,12 @@ use datafusion::sql::sqlparser::ast::{Query, Statement};
 use futures::StreamExt;
 use serde_json::{Value, json};
 
-pub(super) use self::execute::{Output, dry_run, output, run};
+pub(super) use self::execute::Output;
 use self::rewrite::Rewriter;
 use self::scan::ScanTable;
 use self::scope::Scope;
 pub(super) use self::spec::QuerySpec;
-pub(super) use self::views::view_document;
+pub(super) use self::threads::{QueryThreads, dry_run, output, run, view_document};
 use super::Emulator;
 use super::destination::Target;
 use super::elements::check_arrays;
@@ -74,6 +76,9 @@ use super::fields::{self, Field, Mode, arrow_schema, check_limits};
 use super::files::{RowsWriter, conform};
 use super::versions::Part;
 use super::wire::{Failure, Outcome};
+
+/// How often a running query looks whether it was asked to stop.
+const CANCELLED_EVERY: Duration = Duration::from_millis(100);
 
 /// Whether the job was asked to stop.
 pub(super) type Cancelled = Arc<dyn Fn() -> bool + Send + Sync>;
@@ -102,6 +107,7 @@ impl<'a> Environment<'a> {
             describes: false,
             views: Vec::new(),
             ctes: Vec::new(),
+            relations: 0,
             positional: 0,
             scopes: Vec::new(),
             emulator: self.emulator,
@@ -217,11 +223,20 @@ async fn drain<T: Send + 'static>(
     let (sender, mut batches) = tokio::sync::mpsc::channel::<RecordBatch>(2);
     let taking = tokio::task::spawn_blocking(move || take(&mut || batches.blocking_recv()));
     let mut failure = None;
-    while let Some(batch) = stream.next().await {
-        if cancelled() {
-            failure = Some(Failure::stopped());
-            break;
-        }
+    // An operator may compute for minutes before its next batch: it is not waited for.
+    let mut look = tokio::time::interval(CANCELLED_EVERY);
+    loop {
+        let batch = tokio::select! {
+            batch = stream.next() => batch,
+            _ = look.tick() => match cancelled() {
+                true => {
+                    failure = Some(Failure::stopped());
+                    break;
+                }
+                false => continue,
+            },
+        };
+        let Some(batch) = batch else { break };
         let renamed = batch.and_then(|batch| {
             let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
             let columns = batch.columns().to_vec();

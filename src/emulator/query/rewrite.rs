@@ -25,6 +25,10 @@ use crate::emulator::catalog::Catalog;
 use crate::emulator::names::{DatasetId, ProjectId, TableName};
 use crate::emulator::wire::{Failure, Outcome};
 
+/// References to tables, as many as BigQuery takes in one query, and those to queries of WITH with all that is
+/// in them.
+const RELATIONS_MAX: u64 = 1_000;
+
 /// One pass over one query.
 pub(super) struct Rewriter<'a> {
     pub catalog: &'a Catalog,
@@ -43,8 +47,10 @@ pub(super) struct Rewriter<'a> {
     pub describes: bool,
     /// The views being expanded, outermost first.
     pub views: Vec<TableName>,
-    /// Queries of WITH: their name, the name they go by here, and what they return.
-    pub ctes: Vec<(String, String, Output)>,
+    /// Queries of WITH.
+    pub ctes: Vec<Subquery>,
+    /// Tables and queries that the plan of what was rewritten so far reads.
+    pub relations: u64,
     pub positional: usize,
     /// What constants are computed with.
     pub emulator: &'a Emulator,
@@ -54,6 +60,17 @@ pub(super) struct Rewriter<'a> {
 
 /// A rewritten piece and what it returns.
 pub(super) type Named<T> = (T, Output);
+
+/// A query of WITH.
+#[derive(Debug)]
+pub(super) struct Subquery {
+    pub name: String,
+    /// The name that it goes by here.
+    pub shown: String,
+    pub output: Output,
+    /// What a reference to it adds to a plan, because each has the query planned anew.
+    pub relations: u64,
+}
 
 /// The columns of a query.
 #[derive(Debug, Clone, Default)]
@@ -138,15 +155,17 @@ impl Rewriter<'_> {
             refuse_if(from.is_some() || materialized.is_some() || alias.at.is_some(), "WITH options")?;
             let name = alias.name.value.to_lowercase();
             // Two queries of one name, one in the other, are two tables.
-            let shown = match self.ctes.iter().filter(|(n, ..)| *n == name).count() {
+            let shown = match self.ctes.iter().filter(|cte| cte.name == name).count() {
                 0 => name.clone(),
                 n => format!("{name}#{n}"),
             };
+            let outside = std::mem::take(&mut self.relations);
             let (query, output) = match recursive.then(|| recursive_base(&query)).flatten() {
                 Some(base) => {
                     // The columns are those of the part that does not refer to itself.
                     let (_, output) = self.apart(|this| this.query(base))?;
-                    self.ctes.push((name.clone(), shown.clone(), output));
+                    let (name, shown) = (name.clone(), shown.clone());
+                    self.ctes.push(Subquery { name, shown, output, relations: 1 });
                     let rewritten = self.query(*query)?;
                     self.ctes.pop();
                     rewritten
@@ -154,11 +173,21 @@ impl Rewriter<'_> {
                 None => self.query(*query)?,
             };
             alias.name = quoted(&shown);
-            self.ctes.push((name, shown, output));
+            let relations = std::mem::replace(&mut self.relations, outside);
+            self.ctes.push(Subquery { name, shown, output, relations });
             let query = Box::new(query);
             rewritten.push(Cte { alias, query, from: None, materialized: None, closing_paren_token });
         }
         Ok(With { with_token, recursive, cte_tables: rewritten })
+    }
+
+    /// Counts what a plan reads, before the plan is made: it could be larger than memory.
+    pub(super) fn add_relations(&mut self, n: u64) -> Outcome<()> {
+        self.relations = self.relations.saturating_add(n.max(1));
+        match self.relations > RELATIONS_MAX {
+            true => Err(Failure::too_complex()),
+            false => Ok(()),
+        }
     }
 
     /// Rewrites something for its columns only: what it scans and which parameters it takes is forgotten.

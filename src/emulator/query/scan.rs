@@ -162,7 +162,11 @@ impl TableProvider for ScanTable {
 
         let stored: Vec<usize> = columns.iter().copied().filter(|c| *c < self.stored_columns).collect();
         let stored = Arc::new(self.schema.project(&stored)?);
-        let streams = state.config().target_partitions().clamp(1, parts.len().max(1));
+        // Where the order of arrival matters (see `engine::latest`), nothing is read side by side.
+        let streams = match state.config_options().optimizer.repartition_file_scans {
+            true => state.config().target_partitions().clamp(1, parts.len().max(1)),
+            false => 1,
+        };
         let mut groups: Vec<Vec<(usize, Part)>> = vec![Vec::new(); streams];
         let total: u64 = parts.iter().map(|(_, part)| part.rows).sum();
         let mut before = 0;

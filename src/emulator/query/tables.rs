@@ -207,8 +207,9 @@ impl Rewriter<'_> {
         let alias = self.alias(alias, &last)?;
         if let [single] = parts.as_slice() {
             let single = single.to_lowercase();
-            if let Some((_, shown, output)) = self.ctes.iter().rev().find(|(name, ..)| *name == single) {
-                let (name, output) = (quoted(shown), output.clone());
+            if let Some(cte) = self.ctes.iter().rev().find(|cte| cte.name == single) {
+                let (name, output, relations) = (quoted(&cte.shown), cte.output.clone(), cte.relations);
+                self.add_relations(relations)?;
                 refuse_if(version.is_some(), "FOR SYSTEM_TIME AS OF on a query")?;
                 let source = Source::new(&alias.name.value, output.columns);
                 self.add(Source { is_value: output.is_value, ..source })?;
@@ -227,6 +228,7 @@ impl Rewriter<'_> {
         if last.ends_with('*') {
             return self.wildcard(&parts, alias, time_ms);
         }
+        self.add_relations(1)?;
         let table = self.resolve(&parts)?;
         let version = self.readable(&table, time_ms)?;
         if let Some(sql) = version.definition.view() {

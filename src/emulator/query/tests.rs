@@ -1,6 +1,8 @@
 //! What GoogleSQL answers: one line a case, `query -> rows`, or `query !> part of the error`.
 
 use datafusion::physical_plan::collect;
+use datafusion::sql::sqlparser::dialect::BigQueryDialect;
+use datafusion::sql::sqlparser::parser::Parser;
 use serde_json::{Map, Value, json};
 
 use super::*;
@@ -91,4 +93,32 @@ async fn functions_answer_as_bigquerys() {
 #[tokio::test]
 async fn clauses_mean_what_they_mean_in_bigquery() {
     check(include_str!("tests/clauses.sql.txt")).await;
+}
+
+#[tokio::test]
+async fn the_latest_record_per_key_needs_no_sort_of_all_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::new(engine::Options::default()).unwrap();
+    let emulator =
+        Emulator::open(dir.path().join("data"), &dir.path().join("buckets"), engine, Faults::default())
+            .unwrap();
+    let numbered = "ROW_NUMBER() OVER (PARTITION BY id ORDER BY v DESC)";
+    let rows = "UNNEST([STRUCT(1 AS id, 2 AS v), (1, 3), (2, 4)])";
+    for sql in [
+        format!("SELECT id, v FROM {rows} QUALIFY {numbered} = 1"),
+        format!("SELECT id, v FROM (SELECT *, {numbered} AS n FROM {rows}) WHERE n = 1"),
+    ] {
+        let mut query: Map<String, Value> = Map::new();
+        query.insert("query".into(), json!(sql));
+        query.insert("useLegacySql".into(), json!(false));
+        let spec = QuerySpec::parse(&query, &ProjectId::parse("p").unwrap()).unwrap();
+        let Statement::Query(query) = Parser::parse_sql(&BigQueryDialect {}, &sql).unwrap().remove(0) else {
+            panic!("{sql} is no query")
+        };
+        let scope = Scope::default();
+        let env = Environment { emulator: &emulator, spec: &spec, location: "US", scope: &scope };
+        let prepared = prepare(env, *query).await.unwrap();
+        assert!(engine::latest::duplicates(&prepared.plan).is_some(), "{sql}");
+        assert_eq!(answer(&emulator, &sql, &Value::Null).await.unwrap(), "1,3 | 2,4");
+    }
 }

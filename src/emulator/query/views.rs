@@ -78,7 +78,7 @@ impl Rewriter<'_> {
 
 /// What tables.insert and tables.patch say about a view, as it is kept, and the schema of its query with the
 /// descriptions that were sent.
-pub(in crate::emulator) async fn view_document(
+pub(super) async fn view_document(
     emulator: &Emulator,
     project: &ProjectId,
     dataset: &DatasetId,
@@ -122,6 +122,6 @@ struct Outer<'a> {
     default_dataset: Option<&'a (ProjectId, DatasetId)>,
     parameters: &'a Parameters,
     scope: &'a Scope,
-    ctes: Vec<(String, String, super::rewrite::Output)>,
+    ctes: Vec<super::rewrite::Subquery>,
     scopes: Vec<super::visible::Visible>,
 }

@@ -3,7 +3,7 @@
 import uuid
 
 import pytest
-from google.api_core.exceptions import BadRequest, Conflict, NotFound
+from google.api_core.exceptions import BadRequest, ClientError, Conflict, NotFound
 from google.cloud import bigquery
 
 
@@ -105,6 +105,18 @@ def test_cancelling_a_job_that_is_done_changes_nothing(client):
     job.cancel()
     job.reload()
     assert (job.state, job.error_result) == ("DONE", None)
+
+
+def test_a_query_that_would_take_hours_is_cancelled_at_once(client):
+    # Nothing leaves these joins and the count for hours.
+    numbers = "UNNEST(GENERATE_ARRAY(1, 200000))"
+    sql = f"SELECT COUNT(*) FROM {numbers} a JOIN {numbers} b ON MOD(a, 2) = MOD(b, 2) JOIN {numbers} c ON MOD(c, 2) = MOD(b, 2)"
+    job = client.query(sql, job_config=bigquery.QueryJobConfig(use_query_cache=False))
+    job.cancel()
+    with pytest.raises(ClientError) as failure:
+        job.result(timeout=60)
+    assert failure.value.errors[0]["reason"] == "stopped"
+    assert job.state == "DONE"
 
 
 def test_a_statement_that_is_no_query_takes_no_destination(client, dataset, two):

@@ -6,6 +6,7 @@
 mod alter;
 mod columns;
 mod create;
+mod depth;
 mod drop;
 pub(super) mod options;
 mod partition_by;
@@ -125,6 +126,7 @@ pub(super) fn parse(sql: &str) -> Outcome<Vec<Parsed>> {
             token.token = Token::Placeholder(format!("?{positional}"));
         }
     }
+    depth::check(&tokens)?;
     let options = ParserOptions::new().with_trailing_commas(true).with_unescape(false);
     let mut parser =
         Parser::new(&BigQueryDialect {}).with_options(options).with_tokens_with_locations(tokens);
