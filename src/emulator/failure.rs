@@ -82,6 +82,16 @@ impl Failure {
         Failure::new(501, "notImplemented", format!("not implemented by the embedded server: {what}"))
     }
 
+    /// What Google's front end answers to a body that no service of theirs would take.
+    pub(super) fn request_too_large() -> Self {
+        Failure::new(413, "requestTooLarge", "Request Too Large")
+    }
+
+    /// A body that is larger than the method takes.
+    pub(super) fn payload_size(max: u64) -> Self {
+        Failure::new(400, "badRequest", format!("Request payload size exceeds the limit: {max} bytes."))
+    }
+
     /// The entry of `errors[]`, also what a job shows as its `errorResult`.
     pub(super) fn proto(&self) -> Value {
         let mut proto = json!({"reason": self.reason, "message": self.message});

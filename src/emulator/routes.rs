@@ -129,7 +129,10 @@ async fn on_service(
     arguments: Arguments,
 ) -> Outcome<Reply> {
     let (parts, body) = request.into_parts();
-    let body = wire::read_object(&parts.headers, body).await?;
+    let body = match segments.last().is_some_and(|last| last == "insertAll") {
+        true => wire::read_rows(&parts.headers, body).await?,
+        false => wire::read_object(&parts.headers, body).await?,
+    };
     let if_match = parts.headers.get(header::IF_MATCH).and_then(|v| v.to_str().ok()).map(str::to_owned);
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     let location = || arguments.get("location");

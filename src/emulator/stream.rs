@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use super::Emulator;
 use super::coerce::{Cell, Coercer, Defaults, Form, RowsBuilder, Wrong};
 use super::destination::{Destination, Target};
-use super::fields::arrow_schema;
+use super::fields::{Kind, arrow_schema};
 use super::files::RowsWriter;
 use super::names::{Address, TableId};
 use super::partitions::Partition;
@@ -27,6 +27,7 @@ use super::wire::{Failure, Outcome, Reply, now_ms, text};
 
 pub(super) use window::Windows;
 
+const DAY_US: i64 = 86_400_000_000;
 const ROWS_MAX: usize = 50_000;
 const INSERT_ID_CHARS_MAX: usize = 128;
 
@@ -52,7 +53,13 @@ pub(super) fn insert_all(emulator: &Emulator, address: Address, body: &Map<Strin
     let defaults = Defaults::of(&target.fields)?;
     let ignore_unknown = flag("ignoreUnknownValues");
     let coercer = Coercer { fields: &target.fields, defaults: &defaults, ignore_unknown, form: Form::Insert };
-    let coerced: Vec<Result<Vec<Cell>, Wrong>> = rows.iter().map(|row| coercer.row(row.json)).collect();
+    let bounds = DateBounds::of(&version.definition);
+    let coerced = |row: &Row<'_>| {
+        let cells = coercer.row(row.json)?;
+        bounds.as_ref().map_or(Ok(()), |bounds| bounds.check(&cells))?;
+        Ok(cells)
+    };
+    let coerced: Vec<Result<Vec<Cell>, Wrong>> = rows.iter().map(coerced).collect();
     let num_bad = coerced.iter().filter(|row| row.is_err()).count();
     let stores_rest = num_bad == 0 || flag("skipInvalidRows");
     let errors = insert_errors(&coerced, stores_rest);
@@ -123,6 +130,51 @@ fn insert_errors(rows: &[Result<Vec<Cell>, Wrong>], stores_rest: bool) -> Vec<Va
     errors
 }
 
+/// How far from today a row may be that is streamed to a table partitioned by a date or time column.
+struct DateBounds {
+    column: usize,
+    name: String,
+    table: String,
+    today: i64,
+}
+
+impl DateBounds {
+    const DAYS_BEFORE: i64 = 3650;
+    const DAYS_AFTER: i64 = 366;
+
+    /// `None` when the table is not partitioned so.
+    fn of(definition: &Definition) -> Option<Self> {
+        let field = definition.partition_field()?;
+        let column = definition.fields.iter().position(|f| f.name == field.name)?;
+        let (name, table) = (field.name.clone(), definition.name.legacy());
+        match field.kind {
+            Kind::Date | Kind::DateTime | Kind::Timestamp => {
+                Some(DateBounds { column, name, table, today: (now_ms() * 1000).div_euclid(DAY_US) })
+            }
+            _ => None,
+        }
+    }
+
+    fn check(&self, cells: &[Cell]) -> Result<(), Wrong> {
+        let (day, shown) = match cells.get(self.column) {
+            Some(Cell::Days(day)) => (i64::from(*day), i64::from(*day)),
+            Some(Cell::Int(us)) => (us.div_euclid(DAY_US), *us),
+            _ => return Ok(()),
+        };
+        if (-Self::DAYS_BEFORE..=Self::DAYS_AFTER).contains(&(day - self.today)) {
+            return Ok(());
+        }
+        let DateBounds { name, table, .. } = self;
+        let (before, after) = (Self::DAYS_BEFORE, Self::DAYS_AFTER);
+        let message = format!(
+            "Value {shown} for field {name} of the destination table {table} is outside the allowed bounds. You can \
+             only stream to date range within {before} days in the past and {after} days in the future relative to \
+             the current date."
+        );
+        Err(Wrong { location: name.clone(), message })
+    }
+}
+
 fn write<'a>(target: &Target, rows: impl Iterator<Item = &'a [Cell]>) -> Outcome<Vec<Part>> {
     let mut writer = RowsWriter::new(&target.dir, arrow_schema(&target.fields), target.rule);
     let mut builder = RowsBuilder::new(&target.fields);
@@ -142,7 +194,6 @@ fn write<'a>(target: &Target, rows: impl Iterator<Item = &'a [Cell]>) -> Outcome
 
 /// Rows can be streamed to a day of an ingestion-time table that is not long past or far ahead.
 fn check_partition(definition: &Definition, partition: Option<Partition>) -> Outcome<()> {
-    const DAY_US: i64 = 86_400_000_000;
     let Some((start_us, _)) = partition.and_then(Partition::bounds_us) else { return Ok(()) };
     if !definition.is_ingestion_partitioned() {
         return Ok(());

@@ -16,6 +16,12 @@ use crate::serve::HangUp;
 /// 16 MiB of JSON, counted after decompression: more than any job, table or query document needs.
 const BODY_BYTES_MAX: u64 = 16 << 20;
 
+/// What a request to insertAll may be, counted after decompression.
+const ROWS_BYTES_MAX: u64 = 10 << 20;
+
+/// A client that is still sending does not read why it is refused, so that much is taken and thrown away.
+const REFUSED_BYTES_MAX: u64 = 128 << 20;
+
 const COMPRESSED_BYTES_MIN: usize = 1024;
 
 /// What a handler answers.
@@ -67,7 +73,7 @@ fn refused(failure: &Failure) -> Response {
 
 pub(super) fn error_document(failure: &Failure) -> Value {
     let status = match failure.code {
-        400 => "INVALID_ARGUMENT",
+        400 | 413 => "INVALID_ARGUMENT",
         403 => "PERMISSION_DENIED",
         404 => "NOT_FOUND",
         409 if failure.reason == "aborted" => "ABORTED",
@@ -156,11 +162,23 @@ impl Arguments {
 
 /// The JSON object of a request; an empty body is an empty object.
 pub(super) async fn read_object(headers: &HeaderMap, body: Body) -> Outcome<Map<String, Value>> {
+    parse_object(&read_body(headers, body).await?)
+}
+
+/// The JSON object of a request to insertAll.
+pub(super) async fn read_rows(headers: &HeaderMap, body: Body) -> Outcome<Map<String, Value>> {
     let bytes = read_body(headers, body).await?;
+    if bytes.len() as u64 > ROWS_BYTES_MAX {
+        return Err(Failure::payload_size(ROWS_BYTES_MAX));
+    }
+    parse_object(&bytes)
+}
+
+fn parse_object(bytes: &[u8]) -> Outcome<Map<String, Value>> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(Map::new());
     }
-    match serde_json::from_slice(&bytes) {
+    match serde_json::from_slice(bytes) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(Failure::invalid("Parse Error: the request body is not a JSON object")),
         Err(error) => Err(Failure::invalid(format!("Parse Error: {error}"))),
@@ -168,14 +186,19 @@ pub(super) async fn read_object(headers: &HeaderMap, body: Body) -> Outcome<Map<
 }
 
 async fn read_body(headers: &HeaderMap, body: Body) -> Outcome<Bytes> {
-    let mut raw = Vec::new();
+    let (mut raw, mut sent) = (Vec::new(), 0);
     let mut stream = body.into_data_stream();
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|e| Failure::invalid(format!("the request body broke off: {e}")))?;
-        raw.extend_from_slice(&chunk);
-        if raw.len() as u64 > BODY_BYTES_MAX {
-            return Err(Failure::invalid("the request body is too large"));
+        sent += chunk.len() as u64;
+        if sent <= BODY_BYTES_MAX {
+            raw.extend_from_slice(&chunk);
+        } else if sent > REFUSED_BYTES_MAX {
+            break;
         }
+    }
+    if sent > BODY_BYTES_MAX {
+        return Err(Failure::request_too_large());
     }
     // Some clients say only in the bytes themselves that they are packed; no JSON begins like that.
     let gzip = headers.get(header::CONTENT_ENCODING).is_some_and(|v| v.as_bytes() == b"gzip")
@@ -188,7 +211,7 @@ async fn read_body(headers: &HeaderMap, body: Body) -> Outcome<Bytes> {
     let taken = decoder.take(BODY_BYTES_MAX + 1).read_to_end(&mut plain).await;
     taken.map_err(|e| Failure::invalid(format!("the gzip request body is damaged: {e}")))?;
     if plain.len() as u64 > BODY_BYTES_MAX {
-        return Err(Failure::invalid("the request body is too large"));
+        return Err(Failure::request_too_large());
     }
     Ok(plain.into())
 }

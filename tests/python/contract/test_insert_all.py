@@ -150,3 +150,29 @@ def test_requests_that_make_no_sense_are_refused(client, table, table_name):
         call(method="POST", path=f"{table.path}/insertAll", data={"rows": [{"json": {}}] * 50_001})
     with pytest.raises(exceptions.NotFound):
         client.insert_rows_json(table_name + "_none", [{"n": 1}], retry=None)
+
+
+def test_a_request_of_more_than_ten_megabytes_is_refused(client, table):
+    with pytest.raises(exceptions.GoogleAPICallError) as failure:
+        client.insert_rows_json(table, [{"n": 1, "s": "x" * (11 << 20)}], retry=None)
+    assert failure.value.code in (400, 413)
+    with pytest.raises(exceptions.GoogleAPICallError):
+        client.insert_rows_json(table, [{"n": n} for n in range(50_001)], retry=None)
+    assert numbers(client, table) == []
+    assert client.insert_rows_json(table, [{"n": 1, "s": "x" * (9 << 20)}]) == []
+
+
+def test_rows_far_from_today_are_not_streamed_to_their_partition(client, table_name):
+    schema = [bigquery.SchemaField("n", "INTEGER"), bigquery.SchemaField("d", "DATE")]
+    table = bigquery.Table(table_name, schema=schema)
+    table.time_partitioning = bigquery.TimePartitioning(field="d")
+    table = client.create_table(table)
+    today = datetime.datetime.now(datetime.timezone.utc).date()
+    days = [(today + datetime.timedelta(days=days)).isoformat() for days in (0, -3000, 300, -4000, 400)]
+    rows = [{"n": n, "d": day} for n, day in enumerate(days)]
+    errors = client.insert_rows_json(table, rows, skip_invalid_rows=True)
+    found = sorted((error["index"], error["errors"][0]["reason"]) for error in errors)
+    assert found == [(3, "invalid"), (4, "invalid")]
+    assert client.insert_rows_json(table, [{"n": 5, "d": None}]) == []
+    [(count,)] = client.query_and_wait(f"SELECT COUNT(*) FROM `{table_name}` WHERE d IS NULL OR d IS NOT NULL")
+    assert count == 4
