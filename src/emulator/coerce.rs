@@ -21,7 +21,7 @@ use super::files::same_name;
 
 pub(super) use builder::RowsBuilder;
 pub(super) use defaults::Defaults;
-pub(super) use geography::from_wkb;
+pub(super) use geography::{canonical as geography_text, from_wkb};
 pub(super) use scalar::{from_text, from_text_as};
 
 /// One value, of the Arrow type of its column.

@@ -2,7 +2,7 @@
 
 mod limits;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field as ArrowField, Fields, Schema, SchemaRef, TimeUnit};
@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::wire::{Failure, Outcome, object, text};
 
-pub(super) use limits::{Limits, Rounding, check_limits};
+pub(super) use limits::{Limits, Rounding, fit_limits};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
@@ -260,11 +260,12 @@ fn check_depth(fields: &[Field]) -> Outcome<()> {
 
 fn parse_fields(documents: &[Value]) -> Outcome<Vec<Field>> {
     let mut fields: Vec<Field> = Vec::with_capacity(documents.len());
+    let mut names = HashSet::with_capacity(documents.len());
     for document in documents {
         let object =
             document.as_object().ok_or_else(|| Failure::invalid("Invalid schema: a field is no object"))?;
         let field = Field::parse(object)?;
-        if fields.iter().any(|f| f.name.to_lowercase() == field.name.to_lowercase()) {
+        if !names.insert(field.name.to_lowercase()) {
             let name = &field.name;
             return Err(Failure::invalid(format!("Field {name} already exists in schema")));
         }

@@ -1,6 +1,6 @@
 //! Rows on disk: one Parquet file per partition and write, read back in the table's own types.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -200,12 +200,13 @@ pub(super) fn read_part(part: &Part, schema: &SchemaRef, offset: u64, limit: Opt
     };
     let file = File::open(part.file.path()).map_err(|e| failed(&e))?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| failed(&e))?;
+    let names = places(schema.fields().iter().map(|f| f.name().as_str()));
     let wanted: Vec<usize> = builder
         .schema()
         .fields()
         .iter()
         .enumerate()
-        .filter(|(_, stored)| schema.fields().iter().any(|f| same_name(f.name(), stored.name())))
+        .filter(|(_, stored)| names.contains_key(&stored.name().to_lowercase()))
         .map(|(index, _)| index)
         .collect();
     let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
@@ -255,9 +256,10 @@ fn conform_columns(
     wanted: &Fields,
     rows: usize,
 ) -> Result<Vec<ArrayRef>, ArrowError> {
-    let column = |field: &FieldRef| match stored.iter().position(|f| same_name(f.name(), field.name())) {
+    let places = places(stored.iter().map(|f| f.name().as_str()));
+    let column = |field: &FieldRef| match places.get(&field.name().to_lowercase()) {
         None => Ok(new_null_array(field.data_type(), rows)),
-        Some(index) => conform_column(&columns[index], field.data_type()),
+        Some(index) => conform_column(&columns[*index], field.data_type()),
     };
     wanted.iter().map(column).collect()
 }
@@ -289,7 +291,19 @@ fn conform_column(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, Arro
 }
 
 pub(super) fn same_name(a: &str, b: &str) -> bool {
-    a == b || a.to_lowercase() == b.to_lowercase()
+    match a.is_ascii() && b.is_ascii() {
+        true => a.eq_ignore_ascii_case(b),
+        false => a == b || a.to_lowercase() == b.to_lowercase(),
+    }
+}
+
+/// Where each name is, in lower case: tables have thousands of columns, too many to look through for each.
+pub(super) fn places<'a>(names: impl Iterator<Item = &'a str>) -> HashMap<String, usize> {
+    let mut places = HashMap::new();
+    for (place, name) in names.enumerate() {
+        places.entry(name.to_lowercase()).or_insert(place);
+    }
+    places
 }
 
 #[cfg(test)]

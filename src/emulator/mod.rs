@@ -30,6 +30,7 @@ mod fields;
 mod files;
 mod history;
 mod iam;
+mod idempotence;
 mod inline;
 mod jobs;
 mod load;

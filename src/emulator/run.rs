@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use super::Emulator;
 use super::copy::{self, Copied, CopySpec};
@@ -12,10 +11,11 @@ use super::destination::Destination;
 use super::disk::OwnedFile;
 use super::extract::{self, ExtractSpec};
 use super::faults::{self, Fate, Late, Twist};
+use super::idempotence::{Named, named};
 use super::inline;
 use super::jobs::{Job, JobDocument, State, parse_reference};
 use super::load::{self, LoadSpec};
-use super::names::{JobId, ProjectId, TableName, hex};
+use super::names::{JobId, ProjectId, TableName};
 use super::query::{self, Cancelled, Output, QuerySpec};
 use super::rows;
 use super::versions::Commit;
@@ -73,7 +73,10 @@ pub(super) async fn insert(
             let mut spec = QuerySpec::parse(query, &project)?;
             document.configuration["jobType"] = json!("QUERY");
             let named = spec.destination.take();
-            document.location = location_of(emulator, location, named.as_ref().map(|d| &d.address.name));
+            let queried = || query::location(emulator, &spec);
+            let destination = named.as_ref().map(|d| &d.address.name);
+            document.location = location.or_else(|| located(emulator, destination)).unwrap_or_else(queried);
+            query::parameters_as_text(&mut document.configuration["query"]);
             if dry_run {
                 document.state = State::Done;
                 document.statistics = query::dry_run(emulator, &spec, &document.location).await?;
@@ -138,10 +141,7 @@ pub(super) async fn query(
     let spec = QuerySpec::parse(body, &project)?;
     let arrow = inline::Wanted::parse(body)?;
     let (id, location) = parse_reference(Some(body).filter(|b| b.contains_key("location")))?;
-    let request = text(body, "requestId").filter(|id| !id.is_empty());
-    // The same request again finds the job that it made the first time.
-    let id = request.map_or(Ok(id), |request| request_job(&project, request))?;
-    let location = location_of(emulator, location, None);
+    let location = location.unwrap_or_else(|| query::location(emulator, &spec));
     if body.get("dryRun").and_then(Value::as_bool) == Some(true) {
         let mut statistics = query::dry_run(emulator, &spec, &location).await?;
         let mut statistics = statistics["query"].take();
@@ -162,6 +162,7 @@ pub(super) async fn query(
             configuration["query"][member] = value.clone();
         }
     }
+    query::parameters_as_text(&mut configuration["query"]);
     if let Some(labels) = body.get("labels") {
         configuration["labels"] = labels.clone();
     }
@@ -182,14 +183,28 @@ pub(super) async fn query(
         removal: None,
         parent: None,
     };
-    let (project, id) = (document.project.clone(), document.id.clone());
-    let known = request.and_then(|_| emulator.jobs.get(&project, id.as_str(), Some(&document.location)).ok());
+    // The same request again finds the job that it made the first time.
+    let known = match text(body, "requestId").filter(|id| !id.is_empty()) {
+        Some(request) => match named(emulator, request, body, &document)? {
+            Named::Known(job) => Some(job),
+            Named::New(id) => {
+                document.id = id;
+                None
+            }
+        },
+        None => None,
+    };
     let job = match known {
         Some(job) => job,
         None => {
             let destination = destined(emulator, &mut document, &spec, None).await?;
             let work = Work::Query(Box::new(spec), destination.map(Box::new));
-            submit(emulator, document, work, None).await?
+            let (project, id) = (document.project.clone(), document.id.clone());
+            match submit(emulator, document, work, None).await {
+                // The same request, sent twice at once.
+                Err(failure) if failure.reason == "duplicate" => emulator.jobs.find(&project, id.as_str())?,
+                submitted => submitted?,
+            }
         }
     };
     let wait_ms = integer(body, "timeoutMs")?.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(10_000);
@@ -203,12 +218,6 @@ pub(super) async fn query(
         .map(|name| ("formatOptions.timestampOutputFormat", name.to_owned()));
     let arguments = Arguments::of(max_results.into_iter().chain(micros).chain(named));
     results(emulator, &job, wait_ms, arguments, "bigquery#queryResponse", arrow).await
-}
-
-/// The job of a request that names itself, so that it can be sent twice.
-fn request_job(project: &ProjectId, request: &str) -> Outcome<JobId> {
-    let hash = hex(&Sha256::digest(format!("{project} {request}").as_bytes()));
-    JobId::parse(&format!("job_{hash}"))
 }
 
 /// getQueryResults: waits, then answers a page or the job's failure.
@@ -293,11 +302,13 @@ async fn results(
 }
 
 fn location_of(emulator: &Emulator, asked: Option<String>, destination: Option<&TableName>) -> String {
-    let of_dataset = || {
-        let dataset = emulator.catalog.dataset(&destination?.project, &destination?.dataset).ok()?;
-        Some(dataset.document().location)
-    };
-    asked.or_else(of_dataset).unwrap_or_else(|| "US".to_owned())
+    asked.or_else(|| located(emulator, destination)).unwrap_or_else(|| "US".to_owned())
+}
+
+/// Where the table is, or would be.
+fn located(emulator: &Emulator, table: Option<&TableName>) -> Option<String> {
+    let dataset = emulator.catalog.dataset(&table?.project, &table?.dataset).ok()?;
+    Some(dataset.document().location)
 }
 
 /// What the answer to a statement without rows has for a schema: that of the table it changed.

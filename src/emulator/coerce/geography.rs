@@ -4,7 +4,7 @@
 const DEPTH_MAX: usize = 16;
 
 /// `POINT(-135.0 90.0)` comes back as `POINT(-135 90)`; `None` when it is no well-known text in degrees.
-pub(super) fn canonical(text: &str) -> Option<String> {
+pub(in crate::emulator) fn canonical(text: &str) -> Option<String> {
     let mut reader = Reader { rest: text.trim() };
     let shape = reader.shape(0)?;
     reader.rest.trim().is_empty().then_some(shape)

@@ -1,12 +1,19 @@
 //! Parameterized types: STRING(n), BYTES(n), NUMERIC(p, s), and how a NUMERIC is rounded to its scale.
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use datafusion::arrow::compute;
-use datafusion::arrow::datatypes::{DataType, Fields};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, ListArray, PrimitiveArray, RecordBatch, RecordBatchOptions, StructArray,
+};
+use datafusion::arrow::datatypes::{
+    ArrowNativeType, ArrowNativeTypeOp, DataType, Decimal128Type, Decimal256Type, DecimalType, FieldRef,
+    Fields,
+};
+use datafusion::arrow::error::ArrowError;
 use serde_json::{Map, Value};
 
 use super::{Field, Kind};
-use crate::emulator::files::same_name;
+use crate::emulator::files::places;
 use crate::emulator::wire::{Failure, Outcome, integer, text};
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -86,56 +93,142 @@ fn parse(name: &str, kind: Kind, members: &Map<String, Value>) -> Outcome<Limits
     Ok(Limits { max_length, precision, scale, rounding })
 }
 
-/// Holds values that come in the column's own types, from files and queries, to the parameters of its type.
-pub(in crate::emulator) fn check_limits(batch: &RecordBatch, fields: &[Field]) -> Outcome<()> {
-    let schema = batch.schema();
-    check_columns(schema.fields(), batch.columns(), fields)
-}
-
-fn check_columns(names: &Fields, columns: &[ArrayRef], fields: &[Field]) -> Outcome<()> {
-    for (name, column) in names.iter().zip(columns) {
-        let Some(field) = fields.iter().find(|f| same_name(&f.name, name.name())) else { continue };
-        check_column(column, field)?;
+/// Holds values that come in the column's own types, from files and queries, to the parameters of its type: a
+/// decimal is rounded to the scale of its column, all else that does not fit is an error.
+pub(in crate::emulator) fn fit_limits(batch: RecordBatch, fields: &[Field]) -> Outcome<RecordBatch> {
+    if fields.iter().all(is_unlimited) {
+        return Ok(batch);
     }
-    Ok(())
+    let schema = batch.schema();
+    let columns = fit_columns(schema.fields(), batch.columns(), fields)?;
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(schema, columns, &options).map_err(|e| Failure::backend(e.to_string()))
 }
 
-fn check_column(column: &ArrayRef, field: &Field) -> Outcome<()> {
-    if let DataType::List(_) = column.data_type() {
-        return check_column(column.as_list::<i32>().values(), field);
+fn is_unlimited(field: &Field) -> bool {
+    field.rest.is_empty() && field.fields.iter().all(is_unlimited)
+}
+
+fn fit_columns(names: &Fields, columns: &[ArrayRef], fields: &[Field]) -> Outcome<Vec<ArrayRef>> {
+    let places = places(fields.iter().map(|f| f.name.as_str()));
+    let fit = |(name, column): (&FieldRef, &ArrayRef)| {
+        let field = places.get(&name.name().to_lowercase()).map(|place| &fields[*place]);
+        match field.filter(|field| !is_unlimited(field)) {
+            Some(field) => fit_column(column, field),
+            None => Ok(Arc::clone(column)),
+        }
+    };
+    names.iter().zip(columns).map(fit).collect()
+}
+
+fn fit_column(column: &ArrayRef, field: &Field) -> Outcome<ArrayRef> {
+    let broken = |e: ArrowError| Failure::backend(e.to_string());
+    if let DataType::List(item) = column.data_type() {
+        let list = column.as_list::<i32>();
+        let values = fit_column(list.values(), field)?;
+        let (offsets, nulls) = (list.offsets().clone(), list.nulls().cloned());
+        let list = ListArray::try_new(Arc::clone(item), offsets, values, nulls).map_err(broken)?;
+        return Ok(Arc::new(list));
     }
     if let (DataType::Struct(names), Kind::Record) = (column.data_type(), field.kind) {
-        return check_columns(names, column.as_struct().columns(), &field.fields);
+        let record = column.as_struct();
+        let columns = fit_columns(names, record.columns(), &field.fields)?;
+        let record = StructArray::try_new(names.clone(), columns, record.nulls().cloned()).map_err(broken)?;
+        return Ok(Arc::new(record));
     }
-    let limits = if field.rest.is_empty() { return Ok(()) } else { field.limits() };
+    let limits = field.limits();
     if let Some(max) = limits.max_length {
-        let lengths: Vec<usize> = match column.data_type() {
-            DataType::Utf8 => column.as_string::<i32>().iter().flatten().map(|t| t.chars().count()).collect(),
-            DataType::Binary => column.as_binary::<i32>().iter().flatten().map(<[u8]>::len).collect(),
-            _ => Vec::new(),
-        };
-        if let Some(length) = lengths.into_iter().find(|length| *length as u64 > max) {
-            let (name, kind) = (&field.name, field.kind.sql());
-            return Err(Failure::invalid(format!(
-                "Field {name}: {kind}({max}) has maximum length {max} but got a value with length {length}"
-            )));
-        }
+        check_length(column, field, max)?;
     }
-    let (Some(precision), Some(scale)) = (limits.precision, limits.scale) else { return Ok(()) };
-    let Ok(scale) = i8::try_from(scale) else { return Ok(()) };
-    let narrow = match field.kind {
-        Kind::Numeric => DataType::Decimal128(precision, scale),
-        _ => DataType::Decimal256(precision, scale),
+    let (Some(precision), Some(scale)) = (limits.precision, limits.scale) else {
+        return Ok(Arc::clone(column));
     };
-    let exact = compute::cast(column, &narrow)
-        .and_then(|cast| compute::cast(&cast, column.data_type()))
-        .is_ok_and(|back| back.as_ref() == column.as_ref());
-    match exact {
-        true => Ok(()),
-        false => Err(Failure::invalid(format!(
+    let fitted: Option<ArrayRef> = match column.data_type() {
+        DataType::Decimal128(_, kept) => {
+            decimals_fit(column.as_primitive::<Decimal128Type>(), *kept, precision, scale, limits.rounding)
+                .map(|fitted| Arc::new(fitted) as ArrayRef)
+        }
+        DataType::Decimal256(_, kept) => {
+            decimals_fit(column.as_primitive::<Decimal256Type>(), *kept, precision, scale, limits.rounding)
+                .map(|fitted| Arc::new(fitted) as ArrayRef)
+        }
+        _ => Some(Arc::clone(column)),
+    };
+    fitted.ok_or_else(|| {
+        Failure::invalid(format!(
             "Field {}: a value does not fit {}({precision}, {scale})",
             field.name,
             field.kind.sql()
-        ))),
+        ))
+    })
+}
+
+fn check_length(column: &ArrayRef, field: &Field, max: u64) -> Outcome<()> {
+    let lengths: Vec<usize> = match column.data_type() {
+        DataType::Utf8 => column.as_string::<i32>().iter().flatten().map(|t| t.chars().count()).collect(),
+        DataType::Binary => column.as_binary::<i32>().iter().flatten().map(<[u8]>::len).collect(),
+        _ => Vec::new(),
+    };
+    let Some(length) = lengths.into_iter().find(|length| *length as u64 > max) else { return Ok(()) };
+    let (name, kind) = (&field.name, field.kind.sql());
+    Err(Failure::invalid(format!(
+        "Field {name}: {kind}({max}) has maximum length {max} but got a value with length {length}"
+    )))
+}
+
+/// Decimals that keep `kept` digits after the point, rounded to `scale` of them; `None` when one then has more
+/// digits before the point than `precision` leaves.
+fn decimals_fit<T: DecimalType>(
+    values: &PrimitiveArray<T>,
+    kept: i8,
+    precision: u8,
+    scale: u8,
+    rounding: Rounding,
+) -> Option<PrimitiveArray<T>> {
+    let power = |exponent: u8| T::Native::usize_as(10).pow_wrapping(exponent.into());
+    let (zero, one, two) = (T::Native::ZERO, T::Native::ONE, T::Native::usize_as(2));
+    let dropped = u8::try_from(kept).ok()?.saturating_sub(scale);
+    let (unit, limit) = (power(dropped), power(precision - scale + u8::try_from(kept).ok()?));
+    let rounded = values.unary(|value: T::Native| {
+        let rest = value.mod_wrapping(unit);
+        let whole = value.sub_wrapping(rest);
+        let away = if value.is_lt(zero) { unit.neg_wrapping() } else { unit };
+        let double = rest.mul_wrapping(two);
+        let double = if value.is_lt(zero) { double.neg_wrapping() } else { double };
+        let is_odd = whole.div_wrapping(unit).mod_wrapping(two) != zero;
+        let up = match rounding {
+            _ if double == unit => rounding == Rounding::HalfAwayFromZero || is_odd,
+            _ => double.is_gt(unit),
+        };
+        if up && unit != one { whole.add_wrapping(away) } else { whole }
+    });
+    let fits = |value: T::Native| value.is_lt(limit) && value.is_gt(limit.neg_wrapping());
+    rounded.iter().flatten().all(fits).then(|| rounded.with_data_type(values.data_type().clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::Decimal128Array;
+
+    use super::*;
+
+    #[test]
+    fn decimals_are_rounded_to_their_scale_and_refused_when_they_have_too_many_digits() {
+        let fitted = |value: i128, rounding| {
+            let values =
+                Decimal128Array::from(vec![Some(value), None]).with_precision_and_scale(38, 9).unwrap();
+            let fitted = decimals_fit(&values, 9, 5, 2, rounding)?;
+            assert!(fitted.is_null(1));
+            Some(fitted.value(0))
+        };
+        let away = |value| fitted(value, Rounding::HalfAwayFromZero);
+        let even = |value| fitted(value, Rounding::HalfEven);
+        assert_eq!(away(1_005_000_000), Some(1_010_000_000));
+        assert_eq!(away(-1_005_000_000), Some(-1_010_000_000));
+        assert_eq!(away(1_004_999_999), Some(1_000_000_000));
+        assert_eq!((even(1_005_000_000), even(1_015_000_000)), (Some(1_000_000_000), Some(1_020_000_000)));
+        assert_eq!(even(-1_005_000_001), Some(-1_010_000_000));
+        assert_eq!(away(999_994_999_999), Some(999_990_000_000));
+        assert_eq!((away(999_995_000_000), away(-1_000_000_000_000)), (None, None));
     }
 }

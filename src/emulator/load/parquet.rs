@@ -23,7 +23,7 @@ use crate::emulator::coerce::{Cell, from_text, from_wkb};
 use crate::emulator::destination::Target;
 use crate::emulator::disk::{OwnedFile, unique_name};
 use crate::emulator::elements::check_arrays;
-use crate::emulator::fields::{self, Field, Kind, Mode, arrow_schema, check_limits};
+use crate::emulator::fields::{self, Field, Kind, Mode, arrow_schema, fit_limits};
 use crate::emulator::files::{RowsWriter, Rule, column_bytes, conform, same_name};
 use crate::emulator::sources::Source;
 use crate::emulator::versions::Part;
@@ -162,9 +162,9 @@ pub(super) fn take_file(
         let batch = batch.map_err(|e| read_failed(&source.uri, e))?;
         check_required(&batch, &required, &source.uri)?;
         let batch = nested(&batch, &schema)?;
-        check_limits(&batch, &target.fields)
-            .and_then(|()| check_arrays(&batch))
-            .map_err(|e| read_failed(&source.uri, e.message))?;
+        let batch =
+            fit_limits(batch, &target.fields).map_err(|e| read_failed(&source.uri, e.message))?;
+        check_arrays(&batch).map_err(|e| read_failed(&source.uri, e.message))?;
         Ok(batch)
     });
     match (same, target.rule) {

@@ -1,6 +1,8 @@
 //! What may be assigned to a column, and how: GoogleSQL converts literals and widens numbers, nothing else.
 
-use datafusion::sql::sqlparser::ast::{CastKind, DataType, ExactNumberInfo, Expr, ObjectName, Value};
+use datafusion::sql::sqlparser::ast::{
+    CastKind, DataType, ExactNumberInfo, Expr, ObjectName, UnaryOperator, Value,
+};
 use datafusion::sql::sqlparser::dialect::BigQueryDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
@@ -37,27 +39,40 @@ pub(super) fn assigned(expr: Expr, field: &Field) -> Outcome<Expr> {
     if field.mode == Mode::Repeated && matches!(&expr, Expr::Array(array) if array.elem.is_empty()) {
         return typed_empty(field);
     }
-    let Some(target) = literal_target(field.kind).filter(|_| field.mode != Mode::Repeated) else {
-        return Ok(expr);
-    };
-    let text = match &expr {
-        Expr::Value(value) => match (&value.value, field.kind) {
-            (Value::Number(text, _), Kind::Numeric | Kind::BigNumeric) => text.clone(),
-            (Value::Number(..), _) => return Ok(expr),
-            (value, Kind::Date | Kind::DateTime | Kind::Time | Kind::Timestamp) => {
-                match value.clone().into_string() {
-                    Some(text) => text,
-                    None => return Ok(expr),
+    Ok(match expr {
+        Expr::Array(mut array) if field.mode == Mode::Repeated => {
+            for item in &mut array.elem {
+                if let Some(literal) = literal_as(item, field.kind) {
+                    *item = literal;
                 }
             }
-            _ => return Ok(expr),
+            Expr::Array(array)
+        }
+        expr if field.mode == Mode::Repeated => expr,
+        expr => literal_as(&expr, field.kind).unwrap_or(expr),
+    })
+}
+
+/// A literal that stands where a value of a kind is wanted, and takes that kind without a CAST.
+pub(super) fn literal_as(expr: &Expr, kind: Kind) -> Option<Expr> {
+    let (value, sign) = match expr {
+        Expr::Value(value) => (value, ""),
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match expr.as_ref() {
+            Expr::Value(value) if matches!(value.value, Value::Number(..)) => (value, "-"),
+            _ => return None,
         },
-        _ => return Ok(expr),
+        _ => return None,
     };
-    Ok(Expr::Cast {
+    let text = match (&value.value, kind) {
+        (Value::Number(text, _), Kind::Numeric | Kind::BigNumeric) => format!("{sign}{text}"),
+        (Value::Number(..), _) => return None,
+        (value, Kind::Date | Kind::DateTime | Kind::Time | Kind::Timestamp) => value.clone().into_string()?,
+        _ => return None,
+    };
+    Some(Expr::Cast {
         kind: CastKind::Cast,
         expr: Box::new(string_literal(&text)),
-        data_type: target,
+        data_type: literal_target(kind)?,
         array: false,
         format: None,
     })

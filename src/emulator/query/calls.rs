@@ -11,6 +11,7 @@ use super::aggregates::{self, Aggregate};
 use super::library;
 use super::parameters::{self, literal};
 use super::rewrite::{Rewriter, call, integer_literal, refuse_if, string_literal};
+use super::scope::COERCED;
 use super::syntax::RANGE_LITERAL;
 use super::visible::Shape;
 use crate::emulator::fields::Kind;
@@ -65,6 +66,10 @@ impl Rewriter<'_> {
         };
         if upper == RANGE_LITERAL {
             return range_literal(&args).map(|range| (range, Shape::Opaque));
+        }
+        if let Some(suffix) = upper.strip_prefix(COERCED) {
+            let args = self.plain_args("CREATE FUNCTION", args)?;
+            return Ok((call(&format!("bq_coerce_{}", suffix.to_lowercase()), args), Shape::Opaque));
         }
         let given = Call { upper, args, is_distinct, clauses, over, nulls: null_treatment };
         if aggregates::target_of(&given.upper).is_some() {

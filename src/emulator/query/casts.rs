@@ -78,6 +78,22 @@ pub(super) fn argument_type(given: &DataType, to: Kind) -> Result<DataType> {
     Ok(result_type(from))
 }
 
+/// Whether a value becomes one of another type without a CAST.
+pub(super) fn coerces(given: &DataType, to: Kind) -> bool {
+    use Kind::{BigNumeric, Date, DateTime, Float64, Int64, Numeric};
+    *given == DataType::Null
+        || Kind::of(given).is_some_and(|from| {
+            from == to
+                || matches!(
+                    (from, to),
+                    (Int64, Numeric | BigNumeric | Float64)
+                        | (Numeric, BigNumeric | Float64)
+                        | (BigNumeric, Float64)
+                        | (Date, DateTime)
+                )
+        })
+}
+
 pub(super) fn cast(from: &ArrayRef, to: Kind, safe: bool) -> Result<ArrayRef> {
     let target = result_type(to);
     if *from.data_type() == target {

@@ -15,7 +15,7 @@ use datafusion::arrow::error::ArrowError;
 use serde_json::{Value, json};
 
 use super::dml::{Action, Layout, Planned};
-use super::{Cancelled, check_values, drain};
+use super::{Cancelled, drain, fit_values};
 use crate::emulator::catalog::Catalog;
 use crate::emulator::destination;
 use crate::emulator::elements::check_arrays;
@@ -141,8 +141,8 @@ impl<'a> Rows<'a> {
         let batch = filter_record_batch(batch, &written).map_err(unfit)?;
         let actions: Vec<Action> = actions.into_iter().filter(|a| *a != Action::Delete).collect();
         let mut rows = self.table_rows(&batch)?;
-        check_values(&rows, &self.version.definition.fields)
-            .and_then(|()| check_arrays(&rows))
+        rows = fit_values(rows, &self.version.definition.fields)
+            .and_then(|rows| check_arrays(&rows).map(|()| rows))
             .map_err(|failure| Failure::invalid_query(failure.message))?;
         if let Some(index) = self.layout.time {
             rows = with_time(&rows, batch.column(index), &actions, self.now_us).map_err(unfit)?;

@@ -1,11 +1,12 @@
 //! Types that BigQuery does not compare: DataFusion would convert one side and answer something.
 
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DFSchemaRef};
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{Between, BinaryExpr, Expr, ExprSchemable, Like, LogicalPlan, Operator};
 
+use super::library::signature_name;
 use crate::emulator::fields::Kind;
 use crate::emulator::wire::{Failure, Outcome};
 
@@ -17,6 +18,7 @@ pub(super) fn check_types(plan: &LogicalPlan) -> Outcome<()> {
             refused = refused.take().or_else(|| check_union(&union.inputs));
         }
         let schema = input_schema(node);
+        refused = refused.take().or_else(|| check_node(node, &schema).err());
         for expr in node.expressions() {
             expr.apply(|e| {
                 refused = refused.take().or_else(|| check_expr(e, &schema).err());
@@ -45,8 +47,8 @@ fn check_union(inputs: &[std::sync::Arc<LogicalPlan>]) -> Option<Failure> {
     let first = inputs.first()?;
     for input in inputs {
         for (column, (a, b)) in first.schema().fields().iter().zip(input.schema().fields()).enumerate() {
-            if !comparable(a.data_type(), b.data_type()) {
-                let (a, b) = (name(a.data_type()), name(b.data_type()));
+            if !comparable(a, b) {
+                let (a, b) = (name(a), name(b));
                 return Some(Failure::invalid_query(format!(
                     "Column {} in a set operation has incompatible types: {a}, {b}",
                     column + 1
@@ -57,15 +59,92 @@ fn check_union(inputs: &[std::sync::Arc<LogicalPlan>]) -> Option<Failure> {
     None
 }
 
+/// Clauses that compare rows, which not every type lets them.
+fn check_node(node: &LogicalPlan, schema: &DFSchemaRef) -> Outcome<()> {
+    match node {
+        LogicalPlan::Sort(sort) => sort.expr.iter().try_for_each(|key| check_key(&key.expr, schema)),
+        LogicalPlan::Aggregate(aggregate) => check_grouping("Grouping", &aggregate.group_expr, schema),
+        LogicalPlan::Distinct(_) => schema.fields().iter().try_for_each(|field| match equality(field) {
+            Equality::Undefined(kind) => Err(Failure::invalid_query(format!(
+                "Column {} of type {} cannot be used in SELECT DISTINCT",
+                field.name(),
+                kind.sql()
+            ))),
+            Equality::Defined => Ok(()),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn check_key(key: &Expr, schema: &DFSchemaRef) -> Outcome<()> {
+    match unequal(key, schema) {
+        Some(kind) => Err(Failure::invalid_query(format!(
+            "ORDER BY does not support expressions of type {}",
+            kind.sql()
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn check_grouping(what: &str, keys: &[Expr], schema: &DFSchemaRef) -> Outcome<()> {
+    keys.iter().try_for_each(|key| match unequal(key, schema) {
+        Some(kind) => {
+            let kind = kind.sql();
+            Err(Failure::invalid_query(format!("{what} by expressions of type {kind} is not allowed")))
+        }
+        None => Ok(()),
+    })
+}
+
+enum Equality {
+    Defined,
+    Undefined(Kind),
+}
+
+/// JSON and GEOGRAPHY have no equality and no order.
+fn equality(field: &Field) -> Equality {
+    match field.data_type() {
+        DataType::List(_) => Equality::Defined,
+        _ => match Kind::of_field(field) {
+            Some(kind @ (Kind::Json | Kind::Geography)) => Equality::Undefined(kind),
+            _ => Equality::Defined,
+        },
+    }
+}
+
+/// With its metadata, which DataFusion forgets where one of several expressions is the result.
+fn field_of(expr: &Expr, schema: &DFSchemaRef) -> Option<FieldRef> {
+    let tagged = |e: &Expr| field_of(e, schema).filter(|field| !field.metadata().is_empty());
+    let result = match expr {
+        Expr::Case(case) => {
+            let results = case.when_then_expr.iter().map(|(_, then)| then.as_ref());
+            results.chain(case.else_expr.as_deref()).find_map(tagged)
+        }
+        Expr::ScalarFunction(function) if function.name() == "coalesce" => {
+            function.args.iter().find_map(tagged)
+        }
+        _ => None,
+    };
+    result.or_else(|| Some(expr.to_field(schema.as_ref()).ok()?.1))
+}
+
+fn unequal(expr: &Expr, schema: &DFSchemaRef) -> Option<Kind> {
+    match equality(field_of(expr, schema)?.as_ref()) {
+        Equality::Defined => None,
+        Equality::Undefined(kind) => Some(kind),
+    }
+}
+
 fn check_expr(expr: &Expr, schema: &DFSchemaRef) -> Outcome<()> {
-    let pair = |operator: &str, left: &Expr, right: &Expr| {
-        let (Ok(a), Ok(b)) = (left.get_type(schema.as_ref()), right.get_type(schema.as_ref())) else {
+    // Whether both may become one type.
+    let alike = |operator: &str, left: &Expr, right: &Expr| {
+        let (Some(a), Some(b)) = (field_of(left, schema), field_of(right, schema)) else {
             return Ok(()); // the planner says what is wrong with it
         };
-        let literal_text = |e: &Expr, t: &DataType| is_literal(e) && Kind::of(t) == Some(Kind::String);
+        let literal_text = |e: &Expr, f: &Field| is_literal(e) && kind_of(f) == Some(Kind::String);
         // A literal text takes the type of the other side when that is a date or time.
-        let coerced = |t: &DataType| {
-            matches!(Kind::of(t), Some(Kind::Date | Kind::Timestamp | Kind::DateTime | Kind::Time))
+        let coerced = |f: &Field| {
+            matches!(kind_of(f), Some(Kind::Date | Kind::Timestamp | Kind::DateTime | Kind::Time))
         };
         if comparable(&a, &b)
             || (literal_text(left, &a) && coerced(&b))
@@ -73,7 +152,23 @@ fn check_expr(expr: &Expr, schema: &DFSchemaRef) -> Outcome<()> {
         {
             return Ok(());
         }
-        Err(no_signature(operator, &a, &b))
+        Err(no_signature(operator, &name(&a), &name(&b)))
+    };
+    let pair = |operator: &str, left: &Expr, right: &Expr| {
+        alike(operator, left, right)?;
+        match (unequal(left, schema), unequal(right, schema)) {
+            (Some(kind), _) | (_, Some(kind))
+                if matches!(operator, "=" | "!=" | "IN" | "CASE" | "NULLIF") =>
+            {
+                let kind = kind.sql();
+                Err(Failure::invalid_query(format!("Equality is not defined for arguments of type {kind}")))
+            }
+            (Some(kind), _) | (_, Some(kind)) => Err(no_signature(operator, kind.sql(), kind.sql())),
+            (None, None) => Ok(()),
+        }
+    };
+    let kind_is = |e: &Expr, wanted: Kind| {
+        field_of(e, schema).is_none_or(|field| is_null(field.data_type()) || kind_of(&field) == Some(wanted))
     };
     match expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => match op {
@@ -87,21 +182,22 @@ fn check_expr(expr: &Expr, schema: &DFSchemaRef) -> Outcome<()> {
             | Operator::IsNotDistinctFrom => pair(&op.to_string(), left, right),
             Operator::And | Operator::Or => {
                 for side in [left, right] {
-                    if let Ok(found) = side.get_type(schema.as_ref())
-                        && !is_null(&found)
-                        && Kind::of(&found) != Some(Kind::Bool)
+                    if let Some(found) = field_of(side, schema)
+                        && !kind_is(side, Kind::Bool)
                     {
-                        return Err(no_signature(&op.to_string(), &found, &DataType::Boolean));
+                        return Err(no_signature(&op.to_string(), &name(&found), "BOOL"));
                     }
                 }
                 Ok(())
             }
             Operator::StringConcat => {
-                let (Ok(a), Ok(b)) = (left.get_type(schema.as_ref()), right.get_type(schema.as_ref())) else {
+                let (Some(a), Some(b)) = (field_of(left, schema), field_of(right, schema)) else {
                     return Ok(());
                 };
-                let text = |t: &DataType| is_null(t) || Kind::of(t) == Some(Kind::String);
-                if text(&a) && text(&b) { Ok(()) } else { Err(no_signature("||", &a, &b)) }
+                match kind_is(left, Kind::String) && kind_is(right, Kind::String) {
+                    true => Ok(()),
+                    false => Err(no_signature("||", &name(&a), &name(&b))),
+                }
             }
             _ => Ok(()),
         },
@@ -116,7 +212,7 @@ fn check_expr(expr: &Expr, schema: &DFSchemaRef) -> Outcome<()> {
         Expr::Case(case) => {
             let mut results = case.when_then_expr.iter().map(|(_, then)| then.as_ref());
             if let Some(first) = results.next() {
-                results.chain(case.else_expr.as_deref()).try_for_each(|e| pair("CASE", first, e))?;
+                results.chain(case.else_expr.as_deref()).try_for_each(|e| alike("CASE", first, e))?;
             }
             match &case.expr {
                 Some(operand) => {
@@ -128,18 +224,19 @@ fn check_expr(expr: &Expr, schema: &DFSchemaRef) -> Outcome<()> {
         Expr::ScalarFunction(function) => {
             let (name, args) = (function.name(), function.args.as_slice());
             match name {
-                "coalesce" | "nullif" | "greatest" | "least" => match args.split_first() {
+                "coalesce" => match args.split_first() {
+                    Some((first, rest)) => rest.iter().try_for_each(|e| alike("COALESCE", first, e)),
+                    None => Ok(()),
+                },
+                "nullif" | "greatest" | "least" => match args.split_first() {
                     Some((first, rest)) => rest.iter().try_for_each(|e| pair(&name.to_uppercase(), first, e)),
                     None => Ok(()),
                 },
                 "upper" | "lower" | "btrim" | "ltrim" | "rtrim" | "replace" | "reverse" | "starts_with"
                 | "ends_with" | "regexp_like" | "character_length" | "strpos" => {
-                    let text = |e: &&Expr| {
-                        e.get_type(schema.as_ref())
-                            .is_ok_and(|t| !is_null(&t) && Kind::of(&t) != Some(Kind::String))
-                    };
-                    match args.iter().find(text).map(|e| e.get_type(schema.as_ref())) {
-                        Some(Ok(found)) => Err(Failure::invalid_query(format!(
+                    let other = |e: &&Expr| !kind_is(e, Kind::String);
+                    match args.iter().find(other).and_then(|e| field_of(e, schema)) {
+                        Some(found) => Err(Failure::invalid_query(format!(
                             "No matching signature for function {} for argument types: {}",
                             name.to_uppercase(),
                             self::name(&found)
@@ -149,6 +246,34 @@ fn check_expr(expr: &Expr, schema: &DFSchemaRef) -> Outcome<()> {
                 }
                 _ => Ok(()),
             }
+        }
+        Expr::InSubquery(within) => {
+            let found = within.subquery.subquery.schema().fields().first().map(|field| equality(field));
+            let found = match (unequal(&within.expr, schema), found) {
+                (Some(kind), _) | (None, Some(Equality::Undefined(kind))) => kind.sql(),
+                _ => return Ok(()),
+            };
+            Err(Failure::invalid_query(format!("Equality is not defined for arguments of type {found}")))
+        }
+        Expr::AggregateFunction(aggregate) => {
+            let params = &aggregate.params;
+            let found = params.args.iter().find_map(|arg| unequal(arg, schema));
+            match (found, aggregate.func.name()) {
+                (Some(kind), function @ ("min" | "max")) => Err(Failure::invalid_query(format!(
+                    "{} is not defined for arguments of type {}",
+                    function.to_uppercase(),
+                    kind.sql()
+                ))),
+                (Some(kind), _) if params.distinct => Err(Failure::invalid_query(format!(
+                    "Aggregate functions with DISTINCT cannot be used with arguments of type {}",
+                    kind.sql()
+                ))),
+                _ => params.order_by.iter().try_for_each(|key| check_key(&key.expr, schema)),
+            }
+        }
+        Expr::WindowFunction(window) => {
+            check_grouping("Partitioning", &window.params.partition_by, schema)?;
+            window.params.order_by.iter().try_for_each(|key| check_key(&key.expr, schema))
         }
         _ => Ok(()),
     }
@@ -162,23 +287,30 @@ fn is_null(data_type: &DataType) -> bool {
     *data_type == DataType::Null
 }
 
-fn comparable(a: &DataType, b: &DataType) -> bool {
-    let number = |k: Kind| matches!(k, Kind::Int64 | Kind::Float64 | Kind::Numeric | Kind::BigNumeric);
-    match (Kind::of(a), Kind::of(b)) {
-        (Some(a), Some(b)) => a == b || (number(a) && number(b)),
-        // NULL goes with everything; nested types are left to the planner.
-        _ => is_null(a) || is_null(b) || a == b,
+/// Of an array there is no kind.
+fn kind_of(field: &Field) -> Option<Kind> {
+    match field.data_type() {
+        DataType::List(_) => None,
+        _ => Kind::of_field(field),
     }
 }
 
-fn no_signature(operator: &str, a: &DataType, b: &DataType) -> Failure {
+fn comparable(a: &Field, b: &Field) -> bool {
+    let number = |k: Kind| matches!(k, Kind::Int64 | Kind::Float64 | Kind::Numeric | Kind::BigNumeric);
+    let (types, kinds) = ((a.data_type(), b.data_type()), (kind_of(a), kind_of(b)));
+    match kinds {
+        (Some(a), Some(b)) => a == b || (number(a) && number(b)),
+        // NULL goes with everything; nested types are left to the planner.
+        _ => is_null(types.0) || is_null(types.1) || types.0 == types.1,
+    }
+}
+
+fn no_signature(operator: &str, a: &str, b: &str) -> Failure {
     Failure::invalid_query(format!(
-        "No matching signature for operator {operator} for argument types: {}, {}",
-        name(a),
-        name(b)
+        "No matching signature for operator {operator} for argument types: {a}, {b}"
     ))
 }
 
-fn name(data_type: &DataType) -> String {
-    Kind::of(data_type).map_or_else(|| data_type.to_string(), |kind| kind.sql().to_owned())
+fn name(field: &Field) -> String {
+    kind_of(field).map_or_else(|| signature_name(field.data_type()), |kind| kind.sql().to_owned())
 }

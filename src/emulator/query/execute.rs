@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use datafusion::sql::sqlparser::ast::ObjectName;
 use serde_json::{Value, json};
 
 use super::changes::{self, Committed};
@@ -9,7 +10,7 @@ use super::dml::plan_dml;
 use super::scope::Scope;
 use super::statements::{self, Parsed, Statement};
 use super::usage::Usage;
-use super::{Cancelled, Environment, QuerySpec, ddl, prepare, script, write};
+use super::{Cancelled, Environment, QuerySpec, ddl, prepare, script, undeclared, write};
 use crate::emulator::Emulator;
 use crate::emulator::destination::Destination;
 use crate::emulator::jobs::{JobDocument, Removal};
@@ -58,6 +59,25 @@ pub(super) fn target(env: Environment<'_>, statement: &Statement) -> Output {
     }
 }
 
+/// Where a query runs that does not say it: where the first dataset is that it names.
+pub(in crate::emulator) fn location(emulator: &Emulator, spec: &QuerySpec) -> String {
+    let scope = Scope::default();
+    let env = Environment { emulator, spec, location: "", scope: &scope };
+    let located = |name: &ObjectName| {
+        let table = env.rewriter().table_name(name).ok()?;
+        Some(emulator.catalog.dataset(&table.project, &table.dataset).ok()?.document().location)
+    };
+    let mut found = None;
+    for Parsed { statement, .. } in statements::parse(&spec.sql).unwrap_or_default() {
+        statement.visit_tables(&mut |name| found = found.take().or_else(|| located(name)));
+    }
+    let default = || {
+        let (project, dataset) = spec.default_dataset.as_ref()?;
+        Some(emulator.catalog.dataset(project, dataset).ok()?.document().location)
+    };
+    found.or_else(default).unwrap_or_else(|| "US".to_owned())
+}
+
 /// The statement of a text that is no script. Functions that go before it belong to it.
 fn single(statements: &[Parsed]) -> Option<&Statement> {
     let (last, before) = statements.split_last()?;
@@ -82,13 +102,15 @@ pub(super) async fn dry_run(
     let statement = scope.inlined(statement)?;
     let env = Environment { scope: &scope, ..env };
     let kind = statement.kind();
-    match statement {
+    let (declared, undeclared) = undeclared::declared(env, &statement).await?;
+    let env = Environment { spec: &declared, ..env };
+    let mut statistics = match statement {
         Statement::Select(query) => {
             let prepared = prepare(env, *query).await?;
             prepared.check_bytes_billed(spec)?;
             let mut statistics = Usage::of(&prepared.scans).statistics(kind, true);
             statistics["query"]["schema"] = prepared.schema_document();
-            Ok(statistics)
+            statistics
         }
         Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Merge(_) => {
             let planned = plan_dml(env, statement).await?;
@@ -97,10 +119,14 @@ pub(super) async fn dry_run(
             let definition = &planned.version.definition;
             statistics["query"]["schema"] =
                 json!({"fields": crate::emulator::fields::documents(&definition.fields)});
-            Ok(statistics)
+            statistics
         }
-        other => ddl::dry_run(env, other).await,
+        other => ddl::dry_run(env, other).await?,
+    };
+    if !undeclared.is_empty() {
+        statistics["query"]["undeclaredQueryParameters"] = Value::from(undeclared);
     }
+    Ok(statistics)
 }
 
 /// What every statement of a job shares.

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, AsArray, Date32Array, Decimal128Array, Float64Array, Int64Array};
 use datafusion::arrow::compute::{self, kernels::numeric};
-use datafusion::arrow::datatypes::{DataType, Date32Type, Decimal128Type, Float64Type, Int64Type};
+use datafusion::arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Field, FieldRef, Float64Type, Int64Type,
+};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
 use super::casts::{self, NUMERIC};
-use super::library::{divide_numeric, in_numeric, multiply_numeric, shift_day};
+use super::library::{divide_numeric, in_numeric, multiply_numeric, shift_day, signature_name};
 use crate::emulator::fields::Kind;
 
 /// All of them, for registration.
@@ -31,6 +33,7 @@ pub(super) fn all() -> Vec<ScalarUDF> {
     for (suffix, kind) in casts::TARGETS {
         functions.push(Bq::new(format!("bq_cast_{suffix}"), Op::Cast { kind, safe: false }));
         functions.push(Bq::new(format!("bq_safe_cast_{suffix}"), Op::Cast { kind, safe: true }));
+        functions.push(Bq::new(format!("bq_coerce_{suffix}"), Op::Coerce { kind }));
     }
     functions.into_iter().map(ScalarUDF::new_from_impl).collect()
 }
@@ -47,6 +50,10 @@ enum Op {
     Cast {
         kind: Kind,
         safe: bool,
+    },
+    /// Brings an argument to the type of its parameter, as far as that happens without a CAST.
+    Coerce {
+        kind: Kind,
     },
 }
 
@@ -70,6 +77,14 @@ impl Bq {
             Op::Divide { .. } => {
                 let common = self.common_type(given)?;
                 Ok(vec![if common == DataType::Int64 { DataType::Float64 } else { common }; given.len()])
+            }
+            Op::Coerce { kind } => {
+                let Some(given) = given.first() else { return self.refuse(given) };
+                if !casts::coerces(given, kind) {
+                    let given = signature_name(given);
+                    return plan_err!("Value has type {given} which cannot be coerced to {}", kind.sql());
+                }
+                Ok(vec![casts::argument_type(given, kind)?])
             }
             Op::Cast { kind, .. } => {
                 let Some(given) = given.first() else { return self.refuse(given) };
@@ -139,6 +154,7 @@ impl Bq {
                 }
             }
             Op::Cast { kind, safe } => casts::cast(&args[0], kind, safe)?,
+            Op::Coerce { kind } => casts::cast(&args[0], kind, false)?,
         })
     }
 }
@@ -170,8 +186,25 @@ impl ScalarUDFImpl for Bq {
                 Some(DataType::Decimal128(..)) => NUMERIC,
                 given => given.cloned().unwrap_or(DataType::Null),
             },
-            Op::Cast { kind, .. } => casts::result_type(kind),
+            Op::Cast { kind, .. } | Op::Coerce { kind } => casts::result_type(kind),
         })
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        // By their Arrow types these are texts.
+        for field in args.arg_fields {
+            match (Kind::of_field(field), self.op) {
+                (
+                    Some(from @ (Kind::Json | Kind::Geography)),
+                    Op::Cast { kind, .. } | Op::Coerce { kind },
+                ) => {
+                    return plan_err!("Invalid cast from {} to {}", from.sql(), kind.sql());
+                }
+                _ => {}
+            }
+        }
+        let given: Vec<DataType> = args.arg_fields.iter().map(|f| f.data_type().clone()).collect();
+        Ok(Arc::new(Field::new(&self.name, self.return_type(&given)?, true)))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Insert, Query, SelectItem, SetExpr, TableAlias, TableFactor, TableObject, TableWithJoins, Values,
+    Expr, Insert, Query, SelectItem, SetExpr, TableAlias, TableFactor, TableObject, TableWithJoins, Value,
+    Values,
 };
 
 use super::assign::{self, assigned, column_index, default_value, name_parts};
 use super::dml::{Action, Layout, Planned};
+use super::parameters::scalar;
 use super::rewrite::{quoted, refuse_if};
 use super::scan::PARTITION_TIME;
-use super::select::{parse_query, position_name, select, union_all, values};
+use super::select::{null, parse_query, position_name, select, union_all, values};
 use super::{Environment, plan};
+use crate::emulator::fields::{Field, Kind, Mode};
 use crate::emulator::versions::Definition;
 use crate::emulator::wire::{Failure, Outcome};
 
@@ -54,7 +57,12 @@ pub(super) async fn plan_insert(env: Environment<'_>, insert: Insert) -> Outcome
                 let all = union_all(selects?).ok_or_else(|| Failure::invalid_query("INSERT without rows"))?;
                 (rewriter.result(all)?.0, places.len())
             } else {
-                let rows = rows.into_iter().map(|row| rewriter.exprs(row)).collect::<Outcome<_>>()?;
+                let mut value = |(expr, place): (Expr, &Place)| match *place {
+                    Place::Field(index) if is_null(&expr) => null_of(&definition.fields[index]),
+                    _ => rewriter.expr(expr),
+                };
+                let rows = rows.into_iter().map(|row| row.into_iter().zip(&places).map(&mut value).collect());
+                let rows = rows.collect::<Outcome<_>>()?;
                 (values(rows)?, places.len())
             }
         }
@@ -84,6 +92,20 @@ pub(super) async fn plan_insert(env: Environment<'_>, insert: Insert) -> Outcome
     let layout = Layout { identified: false, actions: vec![Action::Insert], time, columns };
     assign::check(&prepared, &layout, definition)?;
     Ok(Planned { target, version: Arc::clone(&version), prepared, layout, reads_others: false })
+}
+
+fn is_null(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(value) if value.value == Value::Null)
+}
+
+/// NULL with the type of its column: the rows of VALUES must agree about more than DataFusion makes them.
+fn null_of(field: &Field) -> Outcome<Expr> {
+    match field.kind {
+        Kind::Json | Kind::Geography | Kind::Interval if field.mode != Mode::Repeated => {
+            scalar(field.kind, None)
+        }
+        _ => Ok(null()),
+    }
 }
 
 fn columns_named(definition: &Definition, names: impl Iterator<Item = String>) -> Outcome<Vec<Place>> {

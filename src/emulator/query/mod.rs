@@ -41,11 +41,13 @@ mod threads;
 #[cfg(test)]
 mod tests;
 mod types;
+mod undeclared;
 mod unnest;
 mod usage;
 pub(super) mod values;
 mod views;
 mod visible;
+mod wide;
 mod wildcard;
 
 use std::sync::Arc;
@@ -54,16 +56,17 @@ use std::time::Duration;
 use datafusion::arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef};
 use datafusion::common::{DataFusionError, TableReference};
+use datafusion::datasource::MemTable;
 use datafusion::execution::{SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
-use datafusion::sql::parser::Statement as PlanStatement;
-use datafusion::sql::sqlparser::ast::{Query, Statement};
+use datafusion::sql::sqlparser::ast::Query;
 use futures::StreamExt;
 use serde_json::{Value, json};
 
-pub(super) use self::execute::Output;
+pub(super) use self::execute::{Output, location};
+pub(super) use self::parameters::parameters_as_text;
 use self::rewrite::Rewriter;
 use self::scan::ScanTable;
 use self::scope::Scope;
@@ -72,7 +75,7 @@ pub(super) use self::threads::{QueryThreads, dry_run, output, run, view_document
 use super::Emulator;
 use super::destination::Target;
 use super::elements::check_arrays;
-use super::fields::{self, Field, Mode, arrow_schema, check_limits};
+use super::fields::{self, Field, Mode, arrow_schema, fit_limits};
 use super::files::{RowsWriter, conform};
 use super::versions::Part;
 use super::wire::{Failure, Outcome};
@@ -161,16 +164,21 @@ async fn describe(env: Environment<'_>, query: Query) -> Outcome<Vec<Field>> {
     Ok(plan(env.emulator, rewriter, query, &names).await?.fields)
 }
 
-/// Plans a query that is rewritten already.
-async fn plan(
+/// What a query says, with none of its types brought to one another yet.
+async fn logical(env: Environment<'_>, query: Query) -> Outcome<LogicalPlan> {
+    let mut rewriter = env.rewriter();
+    let (query, _) = rewriter.result(query)?;
+    let context = context_of(env.emulator, &rewriter.scans, rewriter.listings)?;
+    wide::logical_plan(&context.state(), query).await.map_err(|e| query_failure(&e))
+}
+
+/// A session that knows the tables of a rewritten query.
+fn context_of(
     emulator: &Emulator,
-    rewriter: Rewriter<'_>,
-    query: Query,
-    names: &[String],
-) -> Outcome<Prepared> {
-    let Rewriter { scans, listings, describes, .. } = rewriter;
+    scans: &[Arc<ScanTable>],
+    listings: Vec<MemTable>,
+) -> Outcome<SessionContext> {
     let context = session(emulator);
-    let state = context.state();
     for (index, scan) in scans.iter().enumerate() {
         let name = TableReference::bare(format!("#{index}"));
         context.register_table(name, Arc::clone(scan) as _).map_err(|e| query_failure(&e))?;
@@ -179,8 +187,20 @@ async fn plan(
         let name = TableReference::bare(format!("#i{index}"));
         context.register_table(name, Arc::new(listing)).map_err(|e| query_failure(&e))?;
     }
-    let statement = PlanStatement::Statement(Box::new(Statement::Query(Box::new(query))));
-    let plan = state.statement_to_plan(statement).await.map_err(|e| query_failure(&e))?;
+    Ok(context)
+}
+
+/// Plans a query that is rewritten already.
+async fn plan(
+    emulator: &Emulator,
+    rewriter: Rewriter<'_>,
+    query: Query,
+    names: &[String],
+) -> Outcome<Prepared> {
+    let Rewriter { scans, listings, describes, .. } = rewriter;
+    let context = context_of(emulator, &scans, listings)?;
+    let state = context.state();
+    let plan = wide::logical_plan(&state, query).await.map_err(|e| query_failure(&e))?;
     check::check_types(&plan)?;
     let plan = lateral::unnest_laterals(plan).map_err(|e| query_failure(&e))?;
     let bound = correlated::bind_subqueries(plan.clone(), &state, false).map_err(|e| query_failure(&e))?;
@@ -272,7 +292,7 @@ async fn write(prepared: Prepared, target: Arc<Target>, cancelled: Cancelled) ->
             let batch = conform(&batch, &wanted).map_err(|e| {
                 Failure::invalid_query(format!("the result does not fit its destination: {e}"))
             })?;
-            check_values(&batch, &target.fields)?;
+            let batch = fit_values(batch, &target.fields)?;
             check_arrays(&batch).map_err(|failure| Failure::invalid_query(failure.message))?;
             writer.write(&batch)?;
         }
@@ -281,14 +301,14 @@ async fn write(prepared: Prepared, target: Arc<Target>, cancelled: Cancelled) ->
     .await
 }
 
-/// What Arrow's types do not say of a column: REQUIRED, and the limits of STRING(n) and its like.
-fn check_values(batch: &RecordBatch, fields: &[Field]) -> Outcome<()> {
+/// What Arrow's types do not say of a column: REQUIRED, and the limits of STRING(n), NUMERIC(p, s) and their like.
+fn fit_values(batch: RecordBatch, fields: &[Field]) -> Outcome<RecordBatch> {
     for (field, column) in fields.iter().zip(batch.columns()) {
         if field.mode == Mode::Required && column.logical_null_count() > 0 {
             return Err(Failure::invalid(format!("Required field {} cannot be null", field.name)));
         }
     }
-    check_limits(batch, fields)
+    fit_limits(batch, fields)
 }
 
 /// A session of DataFusion with our functions and none of its own conveniences.

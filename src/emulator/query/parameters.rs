@@ -16,7 +16,23 @@ use crate::emulator::wire::{Failure, Outcome, object, text};
 pub(in crate::emulator) struct Parameters {
     named: HashMap<String, Parameter>,
     positional: Vec<Parameter>,
+    /// Those of a dry run that nobody declared, as they stand in the text: what is tried in their place.
+    undeclared: HashMap<String, Stand>,
 }
+
+/// What stands in place of a parameter whose type is looked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Stand {
+    /// NULL, which goes with everything.
+    Untyped,
+    /// NULL of this kind.
+    Of(Kind),
+    /// DataFusion's placeholder, which takes the type of what it is compared with.
+    Open,
+}
+
+/// The name that DataFusion knows the open placeholder by.
+pub(super) const OPEN: &str = "$1";
 
 #[derive(Debug, Clone)]
 struct Parameter {
@@ -54,6 +70,16 @@ impl Parameters {
         Ok(parameters)
     }
 
+    /// The same, and something for those that it lacks.
+    pub(super) fn with(&self, undeclared: HashMap<String, Stand>) -> Self {
+        Parameters { undeclared, ..self.clone() }
+    }
+
+    /// Whether there is a value for what stands so in the text.
+    pub(super) fn has(&self, placeholder: &str) -> bool {
+        self.value(placeholder, &mut 0).is_ok()
+    }
+
     /// The value of `@name` or, as `?`, of the parameter at `position`.
     pub(super) fn value(&self, placeholder: &str, position: &mut usize) -> Outcome<(Expr, Shape)> {
         let found = match placeholder.strip_prefix('@') {
@@ -65,6 +91,14 @@ impl Parameters {
                 self.positional.get(index).ok_or_else(|| format!("at position {position}"))
             }
         };
+        if let (Err(_), Some(stand)) = (&found, self.undeclared.get(&placeholder.to_lowercase())) {
+            let expr = match *stand {
+                Stand::Untyped => literal(SqlValue::Null),
+                Stand::Of(kind) => scalar(kind, None)?,
+                Stand::Open => literal(SqlValue::Placeholder(OPEN.to_owned())),
+            };
+            return Ok((expr, Shape::Opaque));
+        }
         let found =
             found.map_err(|which| Failure::invalid_query(format!("Query parameter {which} not found")))?;
         Ok((found.of.value(&found.value)?, found.of.shape()))
@@ -164,6 +198,28 @@ impl Type {
                 Ok(call("bq_struct", args))
             }
         }
+    }
+}
+
+/// The values of parameters are texts in the API, whatever a client sent, and that is how they come back.
+pub(in crate::emulator) fn parameters_as_text(query: &mut Value) {
+    let Some(parameters) = query.get_mut("queryParameters").and_then(Value::as_array_mut) else { return };
+    parameters.iter_mut().filter_map(|p| p.get_mut("parameterValue")).for_each(value_as_text);
+}
+
+fn value_as_text(value: &mut Value) {
+    let Some(value) = value.as_object_mut() else { return };
+    if let Some(plain @ (Value::Number(_) | Value::Bool(_))) = value.get_mut("value") {
+        *plain = Value::from(plain.to_string());
+    }
+    if let Some(items) = value.get_mut("arrayValues").and_then(Value::as_array_mut) {
+        items.iter_mut().for_each(value_as_text);
+    }
+    if let Some(fields) = value.get_mut("structValues").and_then(Value::as_object_mut) {
+        fields.values_mut().for_each(value_as_text);
+    }
+    if let Some(bounds) = value.get_mut("rangeValue").and_then(Value::as_object_mut) {
+        bounds.values_mut().for_each(value_as_text);
     }
 }
 

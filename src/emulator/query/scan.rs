@@ -21,7 +21,7 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 
 use super::prune::wanted_parts;
 use crate::emulator::fields::{arrow_schema, timestamp_type};
-use crate::emulator::files::read_part;
+use crate::emulator::files::{places, read_part};
 use crate::emulator::partitions::{Granularity, Partition};
 use crate::emulator::versions::{Part, Version};
 use crate::emulator::wire::Failure;
@@ -240,10 +240,13 @@ fn with_pseudo_columns(
 ) -> Result<RecordBatch> {
     let count = rows.num_rows();
     let start_us = partition.bounds_us().map(|(start, _)| start);
+    let stored = rows.schema();
+    let places = places(stored.fields().iter().map(|f| f.name().as_str()));
+    let column = |name: &str| places.get(name).map(|place| rows.column(*place));
     let columns: Vec<ArrayRef> = schema
         .fields()
         .iter()
-        .map(|field| match (field.name().as_str(), rows.column_by_name(field.name())) {
+        .map(|field| match (field.name().as_str(), column(field.name())) {
             (_, Some(stored)) => Arc::clone(stored),
             (PARTITION_DATE, None) => {
                 let day = start_us.and_then(|us| i32::try_from(us.div_euclid(86_400_000_000)).ok());

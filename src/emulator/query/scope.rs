@@ -8,8 +8,10 @@ use datafusion::sql::sqlparser::ast::{
     FunctionArguments, FunctionReturnType, Statement as SqlStatement, VisitMut, visit_expressions_mut,
 };
 
-use super::rewrite::refuse_if;
+use super::assign::literal_as;
+use super::rewrite::{call, refuse_if};
 use super::statements::{Parsed, Statement};
+use super::types;
 use crate::emulator::names::TableName;
 use crate::emulator::wire::{Failure, Outcome};
 
@@ -102,7 +104,7 @@ impl SqlFunction {
         refuse_if(body.to_string().contains("SELECT"), "subqueries in CREATE FUNCTION")?;
         scope.inline(&mut body)?;
         if let Some(FunctionReturnType::DataType(data_type)) = return_type {
-            body = cast(body, data_type);
+            body = coerced(body, data_type);
         }
         let mut parameters = Vec::new();
         for arg in args.unwrap_or_default() {
@@ -134,7 +136,7 @@ impl SqlFunction {
         for ((name, data_type), arg) in self.parameters.iter().zip(given) {
             let FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) = arg else { return Err(wrong()) };
             let value = match data_type {
-                Some(data_type) => cast(value, data_type.clone()),
+                Some(data_type) => coerced(value, data_type.clone()),
                 None => Expr::Nested(Box::new(value)),
             };
             values.insert(name.as_str(), value);
@@ -152,6 +154,16 @@ impl SqlFunction {
     }
 }
 
-fn cast(expr: Expr, data_type: DataType) -> Expr {
+/// What the name of the call begins with that stands for a value of a declared type; nobody else can write it.
+pub(super) const COERCED: &str = "COERCED.";
+
+/// A value where one of the declared type is wanted: converted as far as that goes without a CAST.
+fn coerced(expr: Expr, data_type: DataType) -> Expr {
+    if let Some(kind) = types::kind(&data_type)
+        && let Some(suffix) = types::cast_suffix(kind)
+    {
+        return literal_as(&expr, kind).unwrap_or_else(|| call(&format!("{COERCED}{suffix}"), vec![expr]));
+    }
+    // Arrays and structs may name their fields in another way.
     Expr::Cast { kind: CastKind::Cast, expr: Box::new(expr), data_type, array: false, format: None }
 }

@@ -26,6 +26,10 @@ impl Rewriter<'_> {
         if let Some(suffix) = self::kind(target).and_then(cast_suffix) {
             return Ok((call(&format!("bq_{safe}cast_{suffix}"), vec![expr]), Shape::Opaque));
         }
+        if matches!(target, DataType::Timestamp(Some(_), _)) {
+            // As in every project that Google has not enabled it for.
+            return Err(Failure::invalid_query("Timestamp precision type parameter is not supported"));
+        }
         let Some(shape) = nested_shape(target) else {
             return Err(Failure::unsupported_sql(format!("CAST to {target}")));
         };

@@ -131,3 +131,68 @@ def test_sessions_are_refused_where_there_are_none(client, is_embedded):
     with pytest.raises(Exception) as failure:
         client.query("SELECT 1", job_config=bigquery.QueryJobConfig(create_session=True), retry=None, job_retry=None)
     assert failure.value.code == 501
+
+
+def test_a_request_id_answers_only_its_own_request(client, two):
+    path, request_id = f"/projects/{client.project}/queries", str(uuid.uuid4())
+
+    def ask(sql, **more):
+        data = {"query": sql, "useLegacySql": False, "timeoutMs": 60000, "requestId": request_id, **more}
+        return client._connection.api_request(method="POST", path=path, data=data)
+
+    assert ask("SELECT 1 AS a")["rows"] == [{"f": [{"v": "1"}]}]
+    assert ask("SELECT 2 AS a")["rows"] == [{"f": [{"v": "2"}]}]
+    parameter = {"name": "p", "parameterType": {"type": "INT64"}, "parameterValue": {"value": "3"}}
+    for value in ("3", "4"):
+        parameter["parameterValue"]["value"] = value
+        answer = ask("SELECT @p AS a", parameterMode="NAMED", queryParameters=[parameter])
+        assert answer["rows"] == [{"f": [{"v": value}]}]
+    insert = f"INSERT `{two[1]}` VALUES (78, 'once')"
+    jobs = [ask(insert, timeoutMs=wait)["jobReference"]["jobId"] for wait in (60000, 50000)]
+    assert jobs[0] == jobs[1]
+
+
+def test_a_query_runs_where_its_tables_are(client):
+    made = bigquery.Dataset(f"{client.project}.contract_{uuid.uuid4().hex[:12]}")
+    made.location = "EU"
+    made = client.create_dataset(made)
+    try:
+        name = f"{made.project}.{made.dataset_id}.t"
+        client.create_table(bigquery.Table(name, schema=[bigquery.SchemaField("a", "INTEGER")]))
+        for sql in (f"SELECT * FROM `{name}`", f"INSERT `{name}` VALUES (1)", f"SELECT (SELECT MAX(a) FROM `{name}`)"):
+            answer = client._connection.api_request(
+                method="POST", path=f"/projects/{client.project}/queries",
+                data={"query": sql, "useLegacySql": False, "timeoutMs": 60000},
+            )
+            assert (answer["jobComplete"], answer["jobReference"]["location"]) == (True, "EU")
+    finally:
+        client.delete_dataset(made, delete_contents=True)
+
+
+def test_values_of_parameters_come_back_as_texts(client, dataset):
+    parameter = {"name": "p", "parameterType": {"type": "FLOAT64"}, "parameterValue": {"value": 1.5}}
+    query = {"query": "SELECT @p AS p", "useLegacySql": False, "parameterMode": "NAMED", "queryParameters": [parameter]}
+    made = client._connection.api_request(
+        method="POST", path=f"/projects/{client.project}/jobs",
+        data={"configuration": {"query": query}},
+    )
+    [shown] = made["configuration"]["query"]["queryParameters"]
+    assert float(shown["parameterValue"]["value"]) == 1.5 and isinstance(shown["parameterValue"]["value"], str)
+
+
+def test_a_dry_run_says_what_parameters_a_query_takes(client, two):
+    def asked(sql):
+        query = {"query": sql, "useLegacySql": False, "parameterMode": "NAMED"}
+        answer = client._connection.api_request(
+            method="POST", path=f"/projects/{client.project}/jobs",
+            data={"configuration": {"dryRun": True, "query": query}},
+        )
+        found = answer["statistics"]["query"].get("undeclaredQueryParameters", [])
+        return {p["name"]: p["parameterType"]["type"] for p in found}
+
+    assert asked(f"SELECT a FROM `{two[1]}` WHERE a > @least AND b = @b") == {"least": "INT64", "b": "STRING"}
+    assert asked("SELECT x FROM (SELECT 1.5 AS x) WHERE x < @most") == {"most": "FLOAT64"}
+    assert asked("SELECT UPPER(@text)") == {"text": "STRING"}
+    assert asked("SELECT 1 AS a") == {}
+    with pytest.raises(BadRequest):
+        asked("SELECT nothing FROM (SELECT 1 AS a) WHERE a = @a")

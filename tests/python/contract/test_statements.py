@@ -408,3 +408,53 @@ def test_an_empty_array_takes_the_type_of_its_column(client, table_name):
     client.query(f"UPDATE `{table_name}` SET tags = [] WHERE id = 1").result()
     found = {row.id: (row.tags, row.parts) for row in client.list_rows(table_name)}
     assert found == {1: ([], [{"n": 1, "s": "a"}]), 2: ([], [])}
+
+
+def test_decimals_are_rounded_to_the_scale_of_their_column(run, rows, table_name):
+    run(f"CREATE TABLE `{table_name}` (k INT64, a NUMERIC(5, 2), b BIGNUMERIC(6, 3), c ARRAY<NUMERIC(4, 1)>)")
+    run(f"INSERT `{table_name}` VALUES (1, NUMERIC '1.005', BIGNUMERIC '-2.0005', [NUMERIC '1.25', NUMERIC '-0.04'])")
+    run(f"INSERT `{table_name}` (k, a) VALUES (2, 0.001), (3, -999.994)")
+    run(f"UPDATE `{table_name}` SET a = NUMERIC '-0.125' WHERE k = 2")
+    found = rows(f"SELECT * EXCEPT (k) FROM `{table_name}` ORDER BY k")
+    numbers = [Decimal(text) for text in ("1.01", "-2.001", "1.3", "0", "-0.13", "-999.99")]
+    assert found == [
+        (numbers[0], numbers[1], numbers[2:4]), (numbers[4], None, []), (numbers[5], None, []),
+    ]
+    for wrong in ("NUMERIC '999.995'", "NUMERIC '1000'"):
+        with pytest.raises(BadRequest):
+            run(f"INSERT `{table_name}` (a) VALUES ({wrong})")
+    run(f"CREATE OR REPLACE TABLE `{table_name}` (a NUMERIC(5, 2)) AS SELECT NUMERIC '1.239' AS a")
+    assert rows(f"SELECT * FROM `{table_name}`") == [(Decimal("1.24"),)]
+
+
+def test_arguments_of_a_function_are_not_cast(rows, run):
+    whole, text = "CREATE TEMP FUNCTION f(x INT64) AS (x + 1); ", "CREATE TEMP FUNCTION f(x STRING) AS (x); "
+    for sql in (whole + "SELECT f(1.7)", whole + "SELECT f('7')", text + "SELECT f(7)"):
+        with pytest.raises(BadRequest):
+            run(sql)
+    with pytest.raises(BadRequest):
+        run("CREATE TEMP FUNCTION f(x FLOAT64) RETURNS INT64 AS (x); SELECT f(1.7)")
+    assert rows(whole + "SELECT f(1)") == [(2,)]
+    assert rows("CREATE TEMP FUNCTION f(x FLOAT64) AS (x / 2); SELECT f(1)") == [(0.5,)]
+    assert rows("CREATE TEMP FUNCTION f(x DATE) AS (x); SELECT f('2024-01-02')") == [(datetime.date(2024, 1, 2),)]
+    assert rows("CREATE TEMP FUNCTION f(x ANY TYPE) AS (x + 1); SELECT f(1.5), f(1)") == [(2.5, 2)]
+
+
+def test_json_and_geography_are_not_compared(run, rows, table_name):
+    run(f"CREATE TABLE `{table_name}` (k INT64, j JSON, g GEOGRAPHY)")
+    run(f"INSERT `{table_name}` VALUES (1, JSON '{{\"a\": 1}}', ST_GEOGFROMTEXT('POINT(1 2)')), (2, NULL, NULL)")
+    table = f"`{table_name}`"
+    for wrong in (
+        f"SELECT k FROM {table} WHERE j = '1'", f"SELECT k FROM {table} WHERE j = j", f"SELECT k FROM {table} WHERE g = g",
+        f"SELECT CAST(j AS STRING) FROM {table}", f"SELECT CAST(g AS STRING) FROM {table}",
+        f"SELECT j FROM {table} ORDER BY j", f"SELECT COUNT(*) FROM {table} GROUP BY j", f"SELECT DISTINCT j FROM {table}",
+        f"SELECT MIN(j) FROM {table}", f"SELECT COUNT(DISTINCT j) FROM {table}", f"SELECT UPPER(j) FROM {table}",
+        f"SELECT j || 'x' FROM {table}", f"SELECT k FROM {table} WHERE j LIKE '%a%'", f"SELECT j IN ('1') FROM {table}",
+        f"SELECT ROW_NUMBER() OVER (PARTITION BY j ORDER BY k) FROM {table}", f"SELECT NULLIF(j, j) FROM {table}",
+        f"SELECT k FROM {table} WHERE IF(k = 1, j, NULL) = '1'",
+    ):
+        with pytest.raises(BadRequest):
+            run(wrong)
+    assert rows(f"SELECT k, JSON_VALUE(j, '$.a'), j IS NULL, TO_JSON_STRING(j) FROM {table} ORDER BY k")[0] == (
+        1, "1", False, '{"a":1}',
+    )

@@ -41,7 +41,8 @@ pub(super) fn functions() -> Vec<Function> {
         Function::generic("join", join_types, |args, n| match args.first().map(|a| a.data_type()) {
             Some(DataType::List(_)) => array_concat(args, n),
             _ => super::text::concat(args, n),
-        }),
+        })
+        .refusing_json(),
         Function::generic("in_array", in_array_types, in_array),
         f(
             "ARRAY_TO_STRING",

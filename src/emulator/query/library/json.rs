@@ -1,7 +1,9 @@
 //! JSON: paths into texts, and values written as JSON.
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
-use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Int64Type, TimestampMicrosecondType};
+use datafusion::arrow::datatypes::{
+    DataType, Field, FieldRef, Float64Type, Int64Type, TimestampMicrosecondType,
+};
 use datafusion::common::{Result, exec_err};
 use serde_json::Value;
 
@@ -16,7 +18,7 @@ const PATH: &str = "STRING -> STRING | STRING, STRING -> STRING";
 const PATH_TO_ARRAY: &str = "STRING -> ARRAY<STRING> | STRING, STRING -> ARRAY<STRING>";
 
 pub(super) fn functions() -> Vec<Function> {
-    let f = Function::listed;
+    let f = |name, signatures, compute| Function::listed(name, signatures, compute).taking_json();
     vec![
         f("JSON_VALUE", PATH, |args, n| found(args, n, scalar_text)),
         f("JSON_EXTRACT_SCALAR", PATH, |args, n| found(args, n, scalar_text)),
@@ -26,10 +28,12 @@ pub(super) fn functions() -> Vec<Function> {
         f("JSON_EXTRACT_STRING_ARRAY", PATH_TO_ARRAY, |args, n| found_items(args, n, scalar_text)),
         f("JSON_QUERY_ARRAY", PATH_TO_ARRAY, |args, n| found_items(args, n, |v| Some(v.to_string()))),
         f("JSON_EXTRACT_ARRAY", PATH_TO_ARRAY, |args, n| found_items(args, n, |v| Some(v.to_string()))),
-        f("PARSE_JSON", "STRING -> STRING", parse_json).of_kind(Kind::Json),
+        Function::listed("PARSE_JSON", "STRING -> STRING", parse_json).of_kind(Kind::Json),
         Function::generic("TO_JSON", |given| Ok((given.to_vec(), DataType::Utf8)), to_json)
+            .seeing(to_json_of)
             .of_kind(Kind::Json),
-        Function::literal("TO_JSON_STRING", |_, _| Ok(Field::new("json", DataType::Utf8, true)), to_json),
+        Function::literal("TO_JSON_STRING", |_, _| Ok(Field::new("json", DataType::Utf8, true)), to_json)
+            .seeing(to_json_of),
         f("JSON_TYPE", "STRING -> STRING", |args, n| {
             texts(args, n, |row| {
                 Ok(Some(
@@ -157,9 +161,13 @@ fn steps(path: &str) -> Result<Vec<Step>> {
 
 fn to_json(args: &[ArrayRef], n: usize) -> Result<ArrayRef> {
     let field = Field::new("value", args[0].data_type().clone(), true);
+    to_json_of(args, &[field.into()], n)
+}
+
+fn to_json_of(args: &[ArrayRef], fields: &[FieldRef], n: usize) -> Result<ArrayRef> {
     let one = |row: usize| {
         let mut text = String::new();
-        push_json(&mut text, &field, &args[0], row);
+        push_json(&mut text, &fields[0], &args[0], row);
         Some(text)
     };
     let all: datafusion::arrow::array::StringArray = (0..n).map(one).collect();

@@ -23,7 +23,7 @@ use std::sync::{Arc, LazyLock};
 use datafusion::arrow::array::{ArrayRef, new_null_array};
 use datafusion::arrow::compute::concat;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature as DfSignature,
     Volatility,
@@ -37,6 +37,9 @@ pub(super) use signatures::{Signature, signature_name};
 
 /// Computes one batch: the arguments, all of one length, and that length.
 type Compute = fn(&[ArrayRef], usize) -> Result<ArrayRef>;
+
+/// The same, with what is known of the arguments.
+type ComputeSeeing = fn(&[ArrayRef], &[FieldRef], usize) -> Result<ArrayRef>;
 
 /// From the types given: those that the arguments are brought to, and the result's.
 type Types = fn(&[DataType]) -> Result<(Vec<DataType>, DataType)>;
@@ -63,21 +66,63 @@ pub(super) struct Function {
     is_volatile: bool,
     /// What the result's Arrow type does not tell: that a text is JSON.
     kind: Option<Kind>,
+    /// Whether JSON may stand where a signature has STRING.
+    takes_json: bool,
+    /// In place of `compute`, where that needs to know which texts are JSON.
+    compute_seeing: Option<ComputeSeeing>,
 }
 
 impl Function {
     /// `signatures` as the reference prints them: `"STRING, INT64 -> STRING | BYTES, INT64 -> BYTES"`.
     fn listed(name: &'static str, signatures: &'static str, compute: Compute) -> Self {
         let typing = Typing::Listed(signatures::parse(signatures));
-        Function { name, typing, compute, is_volatile: false, kind: None }
+        Function {
+            name,
+            typing,
+            compute,
+            is_volatile: false,
+            kind: None,
+            takes_json: false,
+            compute_seeing: None,
+        }
     }
 
     fn generic(name: &'static str, types: Types, compute: Compute) -> Self {
-        Function { name, typing: Typing::Generic(types), compute, is_volatile: false, kind: None }
+        let typing = Typing::Generic(types);
+        Function {
+            name,
+            typing,
+            compute,
+            is_volatile: false,
+            kind: None,
+            takes_json: true,
+            compute_seeing: None,
+        }
     }
 
     fn literal(name: &'static str, types: LiteralTypes, compute: Compute) -> Self {
-        Function { name, typing: Typing::Literal(types), compute, is_volatile: false, kind: None }
+        let typing = Typing::Literal(types);
+        Function {
+            name,
+            typing,
+            compute,
+            is_volatile: false,
+            kind: None,
+            takes_json: true,
+            compute_seeing: None,
+        }
+    }
+
+    fn taking_json(self) -> Self {
+        Function { takes_json: true, ..self }
+    }
+
+    fn seeing(self, compute: ComputeSeeing) -> Self {
+        Function { compute_seeing: Some(compute), ..self }
+    }
+
+    fn refusing_json(self) -> Self {
+        Function { takes_json: false, ..self }
     }
 
     fn of_kind(self, kind: Kind) -> Self {
@@ -195,6 +240,11 @@ impl ScalarUDFImpl for Call {
                 args.scalar_arguments.iter().map(|a| a.and_then(|a| a.try_as_str().flatten())).collect();
             return Ok(Arc::new(types(args.arg_fields, &literals)?.with_name(&self.name)));
         }
+        let is_json = |f: &FieldRef| Kind::of_field(f) == Some(Kind::Json);
+        if !self.function.takes_json && args.arg_fields.iter().any(is_json) {
+            let name = self.function.name;
+            return plan_err!("No matching signature for function {name} for argument types: JSON");
+        }
         let given: Vec<DataType> = args.arg_fields.iter().map(|f| f.data_type().clone()).collect();
         let field = Field::new(&self.name, self.return_type(&given)?, true);
         Ok(Arc::new(match self.function.kind {
@@ -208,7 +258,10 @@ impl ScalarUDFImpl for Call {
         let scalar = scalar && !self.function.is_volatile;
         let rows = if scalar { 1 } else { args.number_rows };
         let arrays: Vec<ArrayRef> = args.args.iter().map(|a| a.to_array(rows)).collect::<Result<_>>()?;
-        let computed = (self.function.compute)(&arrays, rows);
+        let computed = match self.function.compute_seeing {
+            Some(compute) => compute(&arrays, &args.arg_fields, rows),
+            None => (self.function.compute)(&arrays, rows),
+        };
         let result = match computed {
             Err(_) if self.is_safe => one_by_one(self.function.compute, &arrays, rows, args.return_type())?,
             computed => computed?,

@@ -12,6 +12,7 @@ use datafusion::common::{Result, exec_err, plan_err};
 use super::Function;
 use super::rows::{Row, ints};
 use super::signatures::{list_of, signature_name, supertype};
+use crate::emulator::coerce::geography_text;
 use crate::emulator::fields::{Kind, RangeOf};
 use crate::emulator::query::{casts, types};
 
@@ -53,6 +54,14 @@ pub(super) fn functions() -> Vec<Function> {
                 }
                 let text = crate::emulator::query::values::float_text;
                 Ok(Some(format!("POINT({} {})", text(longitude), text(latitude))))
+            })
+        })
+        .of_kind(Kind::Geography),
+        Function::listed("ST_GEOGFROMTEXT", "STRING -> STRING", |args, n| {
+            super::rows::texts(args, n, |row| match row.text(0).map(geography_text) {
+                None => Ok(None),
+                Some(Some(text)) => Ok(Some(text)),
+                Some(None) => exec_err!("ST_GeogFromText failed: Invalid WKT string"),
             })
         })
         .of_kind(Kind::Geography),

@@ -11,7 +11,9 @@ mod drop;
 pub(super) mod options;
 mod partition_by;
 
-use datafusion::sql::sqlparser::ast::{self, Expr, ObjectName, Query};
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{self, Expr, ObjectName, Query, visit_expressions, visit_relations};
 use datafusion::sql::sqlparser::dialect::BigQueryDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError, ParserOptions};
@@ -101,6 +103,43 @@ fn table_name(factor: &ast::TableFactor) -> Option<&ObjectName> {
     match factor {
         ast::TableFactor::Table { name, .. } => Some(name),
         _ => None,
+    }
+}
+
+impl Statement {
+    /// Calls `take` with every expression of a query or of DML.
+    pub(super) fn visit_expressions(&self, take: &mut impl FnMut(&Expr) -> ControlFlow<()>) {
+        let _ = match self {
+            Statement::Select(query) => visit_expressions(query.as_ref(), take),
+            Statement::Insert(insert) => visit_expressions(insert.as_ref(), take),
+            Statement::Update(update) => visit_expressions(update.as_ref(), take),
+            Statement::Delete(delete) => visit_expressions(delete.as_ref(), take),
+            Statement::Merge(merge) => visit_expressions(merge.as_ref(), take),
+            _ => ControlFlow::Continue(()),
+        };
+    }
+
+    /// Calls `take` with every name that stands for a table, in their order.
+    pub(super) fn visit_tables(&self, take: &mut impl FnMut(&ObjectName)) {
+        let mut each = |name: &ObjectName| {
+            take(name);
+            ControlFlow::<()>::Continue(())
+        };
+        let _ = match self {
+            Statement::Select(query) => visit_relations(query.as_ref(), &mut each),
+            Statement::Insert(insert) => visit_relations(insert.as_ref(), &mut each),
+            Statement::Update(update) => visit_relations(update.as_ref(), &mut each),
+            Statement::Delete(delete) => visit_relations(delete.as_ref(), &mut each),
+            Statement::Merge(merge) => visit_relations(merge.as_ref(), &mut each),
+            Statement::CreateTable(create) => {
+                let _ = each(&create.name);
+                create
+                    .query
+                    .as_ref()
+                    .map_or(ControlFlow::Continue(()), |q| visit_relations(q.as_ref(), &mut each))
+            }
+            other => other.target().map_or(ControlFlow::Continue(()), each),
+        };
     }
 }
 
