@@ -73,9 +73,11 @@ pub(super) async fn insert(
             let mut spec = QuerySpec::parse(query, &project)?;
             document.configuration["jobType"] = json!("QUERY");
             let named = spec.destination.take();
-            let queried = || query::location(emulator, &spec);
             let destination = named.as_ref().map(|d| &d.address.name);
-            document.location = location.or_else(|| located(emulator, destination)).unwrap_or_else(queried);
+            document.location = match location.or_else(|| located(emulator, destination)) {
+                Some(location) => location,
+                None => query::location(emulator, &spec).await?,
+            };
             query::parameters_as_text(&mut document.configuration["query"]);
             if dry_run {
                 document.state = State::Done;
@@ -141,7 +143,10 @@ pub(super) async fn query(
     let spec = QuerySpec::parse(body, &project)?;
     let arrow = inline::Wanted::parse(body)?;
     let (id, location) = parse_reference(Some(body).filter(|b| b.contains_key("location")))?;
-    let location = location.unwrap_or_else(|| query::location(emulator, &spec));
+    let location = match location {
+        Some(location) => location,
+        None => query::location(emulator, &spec).await?,
+    };
     if body.get("dryRun").and_then(Value::as_bool) == Some(true) {
         let mut statistics = query::dry_run(emulator, &spec, &location).await?;
         let mut statistics = statistics["query"].take();

@@ -285,7 +285,8 @@ mod tests {
     #[test]
     fn what_bigquery_would_refuse_is_refused_with_its_column() {
         for (schema, words) in [
-            ("", "has no name"),
+            ("", "nothing at all"),
+            (":STRING", "has no name"),
             ("id", "has no type"),
             ("id:INT64:REQUIRED:x", "more than a name"),
             ("id:INT", "`INT` is no type"),

@@ -162,8 +162,7 @@ pub(super) fn take_file(
         let batch = batch.map_err(|e| read_failed(&source.uri, e))?;
         check_required(&batch, &required, &source.uri)?;
         let batch = nested(&batch, &schema)?;
-        let batch =
-            fit_limits(batch, &target.fields).map_err(|e| read_failed(&source.uri, e.message))?;
+        let batch = fit_limits(batch, &target.fields).map_err(|e| read_failed(&source.uri, e.message))?;
         check_arrays(&batch).map_err(|e| read_failed(&source.uri, e.message))?;
         Ok(batch)
     });

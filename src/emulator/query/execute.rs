@@ -60,7 +60,7 @@ pub(super) fn target(env: Environment<'_>, statement: &Statement) -> Output {
 }
 
 /// Where a query runs that does not say it: where the first dataset is that it names.
-pub(in crate::emulator) fn location(emulator: &Emulator, spec: &QuerySpec) -> String {
+pub(super) fn location(emulator: &Emulator, spec: &QuerySpec) -> String {
     let scope = Scope::default();
     let env = Environment { emulator, spec, location: "", scope: &scope };
     let located = |name: &ObjectName| {
@@ -87,11 +87,7 @@ fn single(statements: &[Parsed]) -> Option<&Statement> {
 }
 
 /// `statistics` of a job that is not run, and the schema of its rows.
-pub(super) async fn dry_run(
-    emulator: &Arc<Emulator>,
-    spec: &QuerySpec,
-    location: &str,
-) -> Outcome<Value> {
+pub(super) async fn dry_run(emulator: &Arc<Emulator>, spec: &QuerySpec, location: &str) -> Outcome<Value> {
     let parsed = statements::parse(&spec.sql)?;
     let scope = Scope::default();
     let env = Environment { emulator, spec, location, scope: &scope };

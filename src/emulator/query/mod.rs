@@ -65,13 +65,13 @@ use datafusion::sql::sqlparser::ast::Query;
 use futures::StreamExt;
 use serde_json::{Value, json};
 
-pub(super) use self::execute::{Output, location};
+pub(super) use self::execute::Output;
 pub(super) use self::parameters::parameters_as_text;
 use self::rewrite::Rewriter;
 use self::scan::ScanTable;
 use self::scope::Scope;
 pub(super) use self::spec::QuerySpec;
-pub(super) use self::threads::{QueryThreads, dry_run, output, run, view_document};
+pub(super) use self::threads::{QueryThreads, dry_run, location, output, run, view_document};
 use super::Emulator;
 use super::destination::Target;
 use super::elements::check_arrays;

@@ -1,6 +1,7 @@
 //! What GoogleSQL answers: one line a case, `query -> rows`, or `query !> part of the error`.
 
 use datafusion::physical_plan::collect;
+use datafusion::sql::sqlparser::ast::Statement;
 use datafusion::sql::sqlparser::dialect::BigQueryDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use serde_json::{Map, Value, json};

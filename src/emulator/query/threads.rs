@@ -66,6 +66,12 @@ pub(in crate::emulator) async fn output(emulator: &Arc<Emulator>, spec: &QuerySp
     emulator.query_threads.run(async move { Ok(execute::output(&state, &spec)) }).await
 }
 
+/// Where a query runs that does not say it.
+pub(in crate::emulator) async fn location(emulator: &Arc<Emulator>, spec: &QuerySpec) -> Outcome<String> {
+    let (state, spec) = (Arc::clone(emulator), spec.clone());
+    emulator.query_threads.run(async move { Ok(execute::location(&state, &spec)) }).await
+}
+
 /// `statistics` of a job that is not run, and the schema of its rows.
 pub(in crate::emulator) async fn dry_run(
     emulator: &Arc<Emulator>,
@@ -99,7 +105,6 @@ pub(in crate::emulator) async fn view_document(
 ) -> Outcome<(Value, Value)> {
     let (state, project, dataset) = (Arc::clone(emulator), project.clone(), dataset.clone());
     let (view, schema) = (view.clone(), schema.cloned());
-    let work =
-        async move { views::view_document(&state, &project, &dataset, &view, schema.as_ref()).await };
+    let work = async move { views::view_document(&state, &project, &dataset, &view, schema.as_ref()).await };
     emulator.query_threads.run(work).await
 }

@@ -116,6 +116,7 @@ def test_a_query_that_would_take_hours_is_cancelled_at_once(client):
     with pytest.raises(ClientError) as failure:
         job.result(timeout=60)
     assert failure.value.errors[0]["reason"] == "stopped"
+    job.reload()
     assert job.state == "DONE"
 
 
