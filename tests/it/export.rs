@@ -92,7 +92,7 @@ fn what_cannot_be_exported_is_said_before_a_job_is_sent() {
 fn the_bucket_of_an_emulator_is_not_looked_for_at_googles() {
     let session = with_bucket();
     let mut command =
-        session.context.command(&["table", "export", "LANL.flows_staging", "gs://flows-out/all.avro"]);
+        session.context.command(["table", "export", "LANL.flows_staging", "gs://flows-out/all.avro"]);
     let ended: Ended =
         command.env("BIGQUERY_EMULATOR_HOST", &session.emulator.url).output().expect("it runs").into();
     let ended = ended.success();

@@ -193,14 +193,10 @@ impl ScalarUDFImpl for Bq {
     fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
         // By their Arrow types these are texts.
         for field in args.arg_fields {
-            match (Kind::of_field(field), self.op) {
-                (
-                    Some(from @ (Kind::Json | Kind::Geography)),
-                    Op::Cast { kind, .. } | Op::Coerce { kind },
-                ) => {
-                    return plan_err!("Invalid cast from {} to {}", from.sql(), kind.sql());
-                }
-                _ => {}
+            if let Some(from @ (Kind::Json | Kind::Geography)) = Kind::of_field(field)
+                && let Op::Cast { kind, .. } | Op::Coerce { kind } = self.op
+            {
+                return plan_err!("Invalid cast from {} to {}", from.sql(), kind.sql());
             }
         }
         let given: Vec<DataType> = args.arg_fields.iter().map(|f| f.data_type().clone()).collect();
