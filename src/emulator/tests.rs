@@ -15,6 +15,7 @@ use crate::serve::Server;
 
 mod copies;
 mod crashes;
+mod statements;
 
 struct Context {
     dir: TempDir,

@@ -1,7 +1,7 @@
 //! What may be assigned to a column, and how: GoogleSQL converts literals and widens numbers, nothing else.
 
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType, ExactNumberInfo, Expr, ObjectName, UnaryOperator, Value,
+    CastKind, DataType, ExactNumberInfo, Expr, Ident, ObjectName, UnaryOperator, Value,
 };
 use datafusion::sql::sqlparser::dialect::BigQueryDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -41,16 +41,61 @@ pub(super) fn assigned(expr: Expr, field: &Field) -> Outcome<Expr> {
     }
     Ok(match expr {
         Expr::Array(mut array) if field.mode == Mode::Repeated => {
-            for item in &mut array.elem {
-                if let Some(literal) = literal_as(item, field.kind) {
-                    *item = literal;
-                }
-            }
+            let one = Field { mode: Mode::Nullable, rest: serde_json::Map::new(), ..field.clone() };
+            array.elem =
+                array.elem.into_iter().map(|item| literal_assigned(item, &one)).collect::<Outcome<_>>()?;
             Expr::Array(array)
         }
         expr if field.mode == Mode::Repeated => expr,
+        expr => literal_assigned(expr, field)?,
+    })
+}
+
+/// A literal as one of a column's type; the values of a STRUCT belong to its fields in their order, whatever
+/// they are called.
+fn literal_assigned(expr: Expr, field: &Field) -> Outcome<Expr> {
+    Ok(match expr {
+        Expr::Struct { values, fields } if is_record_of(field, &values) && fields.is_empty() => {
+            record(values, field)?
+        }
+        Expr::Tuple(values) if is_record_of(field, &values) => record(values, field)?,
         expr => literal_as(&expr, field.kind).unwrap_or(expr),
     })
+}
+
+fn is_record_of(field: &Field, values: &[Expr]) -> bool {
+    field.kind == Kind::Record && field.fields.len() == values.len()
+}
+
+/// Whether the fields of a STRUCT may be called otherwise than those of its column: it is no literal.
+pub(super) fn is_open_record(expr: &Expr, field: &Field) -> bool {
+    if field.kind != Kind::Record {
+        return false;
+    }
+    match expr {
+        Expr::Value(_) => false,
+        Expr::Array(array) => array.elem.iter().any(|item| is_open_record(item, field)),
+        Expr::Struct { values, fields } if fields.is_empty() && is_record_of(field, values) => {
+            values.iter().zip(&field.fields).any(|(value, field)| match value {
+                Expr::Named { expr, .. } => is_open_record(expr, field),
+                value => is_open_record(value, field),
+            })
+        }
+        _ => true,
+    }
+}
+
+fn record(values: Vec<Expr>, field: &Field) -> Outcome<Expr> {
+    let named = |(value, field): (Expr, &Field)| {
+        let value = match value {
+            Expr::Named { expr, .. } => *expr,
+            value => value,
+        };
+        let name = Ident::with_quote('`', field.name.clone());
+        Ok(Expr::Named { expr: Box::new(assigned(value, field)?), name })
+    };
+    let values = values.into_iter().zip(&field.fields).map(named).collect::<Outcome<_>>()?;
+    Ok(Expr::Struct { values, fields: Vec::new() })
 }
 
 /// A literal that stands where a value of a kind is wanted, and takes that kind without a CAST.

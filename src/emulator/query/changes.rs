@@ -15,7 +15,8 @@ use datafusion::arrow::error::ArrowError;
 use serde_json::{Value, json};
 
 use super::dml::{Action, Layout, Planned};
-use super::{Cancelled, drain, fit_values};
+use super::positions::as_stored;
+use super::{Cancelled, drain, fit_values, query_failure};
 use crate::emulator::catalog::Catalog;
 use crate::emulator::destination;
 use crate::emulator::elements::check_arrays;
@@ -196,9 +197,11 @@ impl<'a> Rows<'a> {
         let wanted = arrow_schema(&self.version.definition.fields);
         let (mut fields, mut columns) = (Vec::new(), Vec::new());
         for &(column, index) in &self.layout.columns {
-            let found = batch.schema();
-            fields.push(found.field(column).clone().with_name(wanted.field(index).name().clone()));
-            columns.push(Arc::clone(batch.column(column)));
+            let (found, wanted) = (batch.schema(), wanted.field(index));
+            let value = as_stored(batch.column(column), wanted.data_type()).map_err(|e| query_failure(&e))?;
+            let field = found.field(column).clone().with_data_type(value.data_type().clone());
+            fields.push(field.with_name(wanted.name().clone()));
+            columns.push(value);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)

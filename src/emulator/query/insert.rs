@@ -50,7 +50,13 @@ pub(super) async fn plan_insert(env: Environment<'_>, insert: Insert) -> Outcome
         SetExpr::Values(Values { rows, .. }) if source.with.is_none() => {
             let rows = rows.into_iter().map(|row| row.content).collect();
             let rows = literal_rows(rows, definition, &places, width, &missing)?;
-            let nested = rows.iter().flatten().any(|e| e.to_string().contains("SELECT"));
+            let is_open = |(e, place): (&Expr, &Place)| match *place {
+                Place::Field(index) => assign::is_open_record(e, &definition.fields[index]),
+                Place::Time => false,
+            };
+            // The types of VALUES meet before anybody sees that their fields have different names.
+            let nested = rows.iter().any(|row| row.iter().zip(&places).any(is_open))
+                || rows.iter().flatten().any(|e| e.to_string().contains("SELECT"));
             if nested {
                 let selects: Outcome<Vec<Query>> =
                     rows.into_iter().map(|row| select(row, Vec::new(), None)).collect();

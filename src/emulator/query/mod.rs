@@ -26,6 +26,7 @@ mod literals;
 mod merge;
 mod nested;
 mod parameters;
+mod positions;
 mod prune;
 mod rewrite;
 mod scan;
@@ -202,7 +203,9 @@ async fn plan(
     let state = context.state();
     let plan = wide::logical_plan(&state, query).await.map_err(|e| query_failure(&e))?;
     check::check_types(&plan)?;
-    let plan = lateral::unnest_laterals(plan).map_err(|e| query_failure(&e))?;
+    let plan = positions::match_structs(plan)
+        .and_then(lateral::unnest_laterals)
+        .map_err(|e| query_failure(&e))?;
     let bound = correlated::bind_subqueries(plan.clone(), &state, false).map_err(|e| query_failure(&e))?;
     let (plan, fields) = match physical(&state, bound, names, describes).await {
         // DataFusion's word for a subquery that it cannot make a join of.
@@ -289,6 +292,8 @@ async fn write(prepared: Prepared, target: Arc<Target>, cancelled: Cancelled) ->
         let wanted = arrow_schema(&target.fields);
         let mut writer = RowsWriter::new(&target.dir, Arc::clone(&wanted), target.rule);
         while let Some(batch) = next() {
+            // The schema of a table that was there was compared by name.
+            let batch = if target.existed { batch } else { positions::stored_rows(&batch, &wanted)? };
             let batch = conform(&batch, &wanted).map_err(|e| {
                 Failure::invalid_query(format!("the result does not fit its destination: {e}"))
             })?;

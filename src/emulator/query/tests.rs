@@ -97,6 +97,11 @@ async fn clauses_mean_what_they_mean_in_bigquery() {
 }
 
 #[tokio::test]
+async fn structs_meet_by_the_place_of_their_fields() {
+    check(include_str!("tests/structs.sql.txt")).await;
+}
+
+#[tokio::test]
 async fn the_latest_record_per_key_needs_no_sort_of_all_rows() {
     let dir = tempfile::tempdir().unwrap();
     let engine = Engine::new(engine::Options::default()).unwrap();

@@ -32,8 +32,9 @@ use datafusion::logical_expr::{
 use crate::emulator::fields::Kind;
 
 pub(super) use calendar::{LAST_DAY_DEFAULT, shift_day};
+pub(super) use nested::cast_nested;
 pub(super) use numbers::{divide_numeric, in_numeric, multiply_numeric};
-pub(super) use signatures::{Signature, signature_name};
+pub(super) use signatures::{Signature, signature_name, supertype};
 
 /// Computes one batch: the arguments, all of one length, and that length.
 type Compute = fn(&[ArrayRef], usize) -> Result<ArrayRef>;

@@ -148,7 +148,9 @@ fn struct_supertype(
         let item = supertype([a.data_type(), b.data_type()])?;
         // A name that only one of them has is kept.
         let name = if super::nested::is_anonymous(a.name()) { b.name() } else { a.name() };
-        Some(Field::new(name, item, true))
+        // Which texts are JSON, for one.
+        let tagged = if a.metadata().is_empty() { b } else { a };
+        Some(Field::new(name, item, true).with_metadata(tagged.metadata().clone()))
     });
     Some(DataType::Struct(fields.collect::<Option<Vec<_>>>()?.into()))
 }
