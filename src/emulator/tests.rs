@@ -330,7 +330,7 @@ async fn sql_means_what_it_means_in_bigquery() {
         ("9223372036854775807 + x FROM (SELECT 1 x)", "int64 overflow"),
         ("ROUND(3)", "3.0"),
         ("AVG(CAST(x AS NUMERIC)) FROM (SELECT 1 x UNION ALL SELECT 2)", "1.5"),
-        ("1 NOT IN (SELECT NULL UNION ALL SELECT 2)", "not supported"),
+        ("1 NOT IN (SELECT NULL UNION ALL SELECT 2)", "NULL"),
         ("IF(TRUE, 1, 'a')", "No matching signature"),
         ("COALESCE(1, 'a')", "No matching signature"),
         ("LENGTH(1)", "No matching signature for function LENGTH for argument types: INT64"),

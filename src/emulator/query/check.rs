@@ -141,18 +141,7 @@ fn check_expr(expr: &Expr, schema: &DFSchemaRef) -> Outcome<()> {
         let (Some(a), Some(b)) = (field_of(left, schema), field_of(right, schema)) else {
             return Ok(()); // the planner says what is wrong with it
         };
-        let literal_text = |e: &Expr, f: &Field| is_literal(e) && kind_of(f) == Some(Kind::String);
-        // A literal text takes the type of the other side when that is a date or time.
-        let coerced = |f: &Field| {
-            matches!(kind_of(f), Some(Kind::Date | Kind::Timestamp | Kind::DateTime | Kind::Time))
-        };
-        if comparable(&a, &b)
-            || (literal_text(left, &a) && coerced(&b))
-            || (literal_text(right, &b) && coerced(&a))
-        {
-            return Ok(());
-        }
-        Err(no_signature(operator, &name(&a), &name(&b)))
+        fits(operator, (Some(left), &a), (Some(right), &b))
     };
     let pair = |operator: &str, left: &Expr, right: &Expr| {
         alike(operator, left, right)?;
@@ -248,10 +237,16 @@ fn check_expr(expr: &Expr, schema: &DFSchemaRef) -> Outcome<()> {
             }
         }
         Expr::InSubquery(within) => {
-            let found = within.subquery.subquery.schema().fields().first().map(|field| equality(field));
+            let item = within.subquery.subquery.schema().fields().first();
+            let found = item.map(|field| equality(field));
             let found = match (unequal(&within.expr, schema), found) {
                 (Some(kind), _) | (None, Some(Equality::Undefined(kind))) => kind.sql(),
-                _ => return Ok(()),
+                _ => {
+                    return match (item, field_of(&within.expr, schema)) {
+                        (Some(item), Some(given)) => fits("IN", (Some(&within.expr), &given), (None, item)),
+                        _ => Ok(()),
+                    };
+                }
             };
             Err(Failure::invalid_query(format!("Equality is not defined for arguments of type {found}")))
         }
@@ -276,6 +271,20 @@ fn check_expr(expr: &Expr, schema: &DFSchemaRef) -> Outcome<()> {
             window.params.order_by.iter().try_for_each(|key| check_key(&key.expr, schema))
         }
         _ => Ok(()),
+    }
+}
+
+/// Whether two values may become one type; of the rows of a query there is no expression.
+fn fits(operator: &str, left: (Option<&Expr>, &Field), right: (Option<&Expr>, &Field)) -> Outcome<()> {
+    // A literal text takes the type of the other side when that is a date or time.
+    let literal_text =
+        |(e, f): (Option<&Expr>, &Field)| e.is_some_and(is_literal) && kind_of(f) == Some(Kind::String);
+    let coerced =
+        |f: &Field| matches!(kind_of(f), Some(Kind::Date | Kind::Timestamp | Kind::DateTime | Kind::Time));
+    let (a, b) = (left.1, right.1);
+    match comparable(a, b) || (literal_text(left) && coerced(b)) || (literal_text(right) && coerced(a)) {
+        true => Ok(()),
+        false => Err(no_signature(operator, &name(a), &name(b))),
     }
 }
 

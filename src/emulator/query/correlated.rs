@@ -106,11 +106,14 @@ fn bound(expr: Expr, schema: &DFSchema, state: &SessionState) -> Result<Transfor
     let bindings: HashMap<Column, usize> =
         columns.iter().enumerate().map(|(at, (_, column))| (column.clone(), at)).collect();
     let plan = subquery.subquery.as_ref().clone().transform_down_with_subqueries(|node| {
-        // What only marks a subquery in FROM is of no use any more.
-        let node = match node {
-            LogicalPlan::Subquery(inner) => Arc::unwrap_or_clone(inner.subquery),
-            node => node,
-        };
+        // What only marks a subquery in FROM is of no use any more; one in an expression is no child.
+        let node = node.map_children(|child| {
+            Ok(match child {
+                LogicalPlan::Subquery(inner) => Transformed::yes(Arc::unwrap_or_clone(inner.subquery)),
+                other => Transformed::no(other),
+            })
+        })?;
+        let node = node.data;
         node.map_expressions(|e| {
             e.transform_down(|e| {
                 Ok(match &e {

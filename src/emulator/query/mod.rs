@@ -23,6 +23,7 @@ mod insert;
 mod lateral;
 mod library;
 mod literals;
+mod membership;
 mod merge;
 mod nested;
 mod parameters;
@@ -205,6 +206,7 @@ async fn plan(
     check::check_types(&plan)?;
     let plan = positions::match_structs(plan)
         .and_then(lateral::unnest_laterals)
+        .and_then(membership::as_values)
         .map_err(|e| query_failure(&e))?;
     let bound = correlated::bind_subqueries(plan.clone(), &state, false).map_err(|e| query_failure(&e))?;
     let (plan, fields) = match physical(&state, bound, names, describes).await {

@@ -102,6 +102,11 @@ async fn structs_meet_by_the_place_of_their_fields() {
 }
 
 #[tokio::test]
+async fn exists_and_in_are_values() {
+    check(include_str!("tests/membership.sql.txt")).await;
+}
+
+#[tokio::test]
 async fn the_latest_record_per_key_needs_no_sort_of_all_rows() {
     let dir = tempfile::tempdir().unwrap();
     let engine = Engine::new(engine::Options::default()).unwrap();
