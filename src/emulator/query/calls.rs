@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::aggregates::{self, Aggregate};
 use super::library;
+use super::merge::SEEING;
 use super::parameters::{self, literal};
 use super::rewrite::{Rewriter, call, integer_literal, refuse_if, string_literal};
 use super::scope::COERCED;
@@ -66,6 +67,9 @@ impl Rewriter<'_> {
         };
         if upper == RANGE_LITERAL {
             return range_literal(&args).map(|range| (range, Shape::Opaque));
+        }
+        if upper == SEEING {
+            return self.seeing(args);
         }
         if let Some(suffix) = upper.strip_prefix(COERCED) {
             let args = self.plain_args("CREATE FUNCTION", args)?;

@@ -1,20 +1,25 @@
 //! MERGE as a query: the target joined with the source, and for each pair the first clause that applies.
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Ident, Join, JoinConstraint, JoinOperator, Merge, MergeAction, MergeClause,
-    MergeClauseKind, MergeInsertExpr, MergeInsertKind, MergeUpdateExpr, ObjectName, SelectItem, SetExpr,
-    TableAlias, TableFactor, TableWithJoins, Value,
+    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, Ident, Join, JoinConstraint, JoinOperator, Merge,
+    MergeAction, MergeClause, MergeClauseKind, MergeInsertExpr, MergeInsertKind, MergeUpdateExpr, ObjectName,
+    SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins, Value,
 };
 
 use super::Environment;
 use super::assign::{assigned, column_index, default_value, name_parts};
 use super::dml::{Action, Assignments, Planned, TargetTable, planned};
 use super::parameters::literal;
-use super::rewrite::refuse_if;
+use super::rewrite::{Rewriter, call, refuse_if, string_literal};
 use super::scan::{PARTITION_TIME, ROW_PART};
 use super::select::{case, column, null, number, parse_query, select};
+use super::visible::Shape;
 use crate::emulator::versions::Definition;
 use crate::emulator::wire::{Failure, Outcome};
+
+/// The name of the call that an expression stands in which sees the columns of one table only; nobody else can
+/// write it.
+pub(super) const SEEING: &str = "SEEING.ONLY";
 
 /// TRUE in every row that comes from the source.
 const PRESENT: &str = "merge_source_present";
@@ -124,8 +129,18 @@ impl Rule {
             MergeClauseKind::NotMatched | MergeClauseKind::NotMatchedByTarget => in_target(false),
             MergeClauseKind::NotMatchedBySource => in_source(false),
         };
+        // Where there is no row of the other table, its columns are no names.
+        let alone = match clause_kind {
+            MergeClauseKind::Matched => None,
+            MergeClauseKind::NotMatched | MergeClauseKind::NotMatchedByTarget => Some(source.alias.as_str()),
+            MergeClauseKind::NotMatchedBySource => Some(target.alias.as_str()),
+        };
+        let visible = |expr: Expr| match alone {
+            Some(alias) => seeing(alias, expr),
+            None => Expr::Nested(Box::new(expr)),
+        };
         let condition = match predicate {
-            Some(predicate) => and(pair, Expr::Nested(Box::new(predicate))),
+            Some(predicate) => and(pair, visible(predicate)),
             None => pair,
         };
         let inserts = matches!(action, MergeAction::Insert(_));
@@ -145,14 +160,15 @@ impl Rule {
             }) => {
                 refuse_if(update_predicate.is_some() || delete_predicate.is_some(), "WHERE in MERGE UPDATE")?;
                 let set = Assignments::parse(assignments, definition, &target.alias)?;
-                let values =
-                    definition.fields.iter().map(|f| set.of(f, &target.alias)).collect::<Outcome<_>>()?;
-                let time = set.time.or(own_time);
+                let value = |field| set.of(field, &target.alias).map(visible);
+                let values = definition.fields.iter().map(value).collect::<Outcome<_>>()?;
+                let time = set.time.map(visible).or(own_time);
                 Ok(Rule { action: Action::Update, condition, values, time })
             }
             MergeAction::Insert(insert) => {
                 let (values, time) = inserted(insert, definition, source)?;
-                Ok(Rule { action: Action::Insert, condition, values, time })
+                let values = values.into_iter().map(visible).collect();
+                Ok(Rule { action: Action::Insert, condition, values, time: time.map(visible) })
             }
         }
     }
@@ -199,6 +215,33 @@ fn inserted(
     let value = |(value, field): (Option<Expr>, _)| value.map_or_else(|| default_value(field), Ok);
     let values = values.into_iter().zip(&definition.fields).map(value).collect::<Outcome<_>>()?;
     Ok((values, time))
+}
+
+/// An expression in which only the columns of one table are names.
+fn seeing(alias: &str, expr: Expr) -> Expr {
+    call(SEEING, vec![string_literal(alias), expr])
+}
+
+impl Rewriter<'_> {
+    /// What `seeing` made: the alias, and the expression.
+    pub(super) fn seeing(&mut self, args: Vec<FunctionArg>) -> Outcome<(Expr, Shape)> {
+        let mut args = args.into_iter().filter_map(|arg| match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
+            _ => None,
+        });
+        let (Some(Expr::Value(alias)), Some(expr), None) = (args.next(), args.next(), args.next()) else {
+            return Err(Failure::invalid_query(format!("Function not found: {SEEING}")));
+        };
+        let alias = alias.value.into_string().unwrap_or_default();
+        let Some(scope) = self.scopes.last_mut() else { return self.shaped(expr) };
+        let one = scope.sources.iter().filter(|source| source.alias == alias).cloned().collect();
+        let all = std::mem::replace(&mut scope.sources, one);
+        let rewritten = self.shaped(expr);
+        if let Some(scope) = self.scopes.last_mut() {
+            scope.sources = all;
+        }
+        rewritten
+    }
 }
 
 fn is_null(expr: Expr, null: bool) -> Expr {

@@ -81,3 +81,49 @@ async fn rows_that_are_appended_to_a_destination_go_by_name() {
     context.finish(job["jobReference"]["jobId"].as_str().unwrap()).await;
     assert_eq!(context.rows("SELECT s.a, s.b FROM d.t").await, "10,20");
 }
+
+const TWO: &str = "CREATE TABLE d.t (x INT64, y STRING); CREATE TABLE d.s (x INT64, y STRING); \
+                   INSERT d.t VALUES (1, 'old'), (2, 'old'); INSERT d.s VALUES (2, 'new'), (3, 'new');";
+
+#[tokio::test]
+async fn merge_knows_only_the_columns_of_the_row_that_is_there() {
+    let merged = |clauses: &str| {
+        format!("{TWO} MERGE d.t USING d.s ON t.x = s.x {clauses}; SELECT x, y FROM d.t ORDER BY x")
+    };
+    for (clauses, expected) in [
+        ("WHEN NOT MATCHED THEN INSERT (x, y) VALUES (x, y)", "1,old 2,old 3,new"),
+        ("WHEN NOT MATCHED THEN INSERT (x) VALUES (x)", "1,old 2,old 3,NULL"),
+        ("WHEN NOT MATCHED BY TARGET AND x > 5 THEN INSERT ROW", "1,old 2,old"),
+        ("WHEN NOT MATCHED AND y = 'new' THEN INSERT ROW", "1,old 2,old 3,new"),
+        (
+            "WHEN NOT MATCHED THEN INSERT (y, x) VALUES (UPPER(y), (SELECT MAX(x) FROM d.s WHERE s.x = x) + x)",
+            "1,old 2,old 6,NEW",
+        ),
+        (
+            "WHEN NOT MATCHED BY SOURCE AND x = 1 THEN UPDATE SET y = CONCAT(y, CAST(x AS STRING))",
+            "1,old1 2,old",
+        ),
+        ("WHEN NOT MATCHED BY SOURCE AND y = 'old' THEN DELETE", "2,old"),
+        (
+            "WHEN MATCHED THEN UPDATE SET y = s.y WHEN NOT MATCHED THEN INSERT ROW WHEN NOT MATCHED BY SOURCE THEN DELETE",
+            "2,new 3,new",
+        ),
+        ("WHEN MATCHED THEN UPDATE SET y = y", "Column name y is ambiguous"),
+        ("WHEN NOT MATCHED THEN INSERT (x) VALUES (t.x)", "Unrecognized name: t"),
+        ("WHEN NOT MATCHED BY SOURCE AND s.x = 1 THEN DELETE", "Unrecognized name: s"),
+        ("WHEN NOT MATCHED BY SOURCE THEN UPDATE SET y = s.y", "Unrecognized name: s"),
+    ] {
+        check(&[(&merged(clauses), expected)]).await;
+    }
+}
+
+#[tokio::test]
+async fn merge_takes_conditions_with_queries() {
+    let sql = format!(
+        "{TWO} MERGE d.t USING d.s ON t.x = s.x \
+         WHEN MATCHED AND s.x IN (SELECT x FROM d.s WHERE y = 'new') THEN UPDATE SET y = s.y \
+         WHEN NOT MATCHED AND EXISTS(SELECT 1 FROM d.t WHERE t.x = 9) THEN INSERT ROW; \
+         SELECT x, y FROM d.t ORDER BY x"
+    );
+    check(&[(&sql, "1,old 2,new")]).await;
+}
