@@ -189,6 +189,7 @@ fn aliases_behind_system_time(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSp
         let before = &tokens[at - 2];
         let implicit = is_name(before)
             && !["FROM", "JOIN"].iter().any(|word| is_word(before, word))
+            && !is_clone(&tokens[..at - 1])
             && is_name(&tokens[at - 1]);
         if !explicit && !implicit {
             at += 1;
@@ -201,6 +202,13 @@ fn aliases_behind_system_time(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSp
         at = end;
     }
     tokens
+}
+
+/// Whether these end in `name CLONE`, behind which a table follows: not in `FROM clone`.
+fn is_clone(tokens: &[TokenWithSpan]) -> bool {
+    let [.., name, clone] = tokens else { return false };
+    let is_name = matches!(name.token, Token::Word(_)) && !is_word(name, "FROM") && !is_word(name, "JOIN");
+    is_name && is_word(clone, "CLONE")
 }
 
 fn system_time_end(tokens: &[TokenWithSpan]) -> usize {

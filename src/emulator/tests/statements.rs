@@ -127,3 +127,30 @@ async fn merge_takes_conditions_with_queries() {
     );
     check(&[(&sql, "1,old 2,new")]).await;
 }
+
+#[tokio::test]
+async fn tables_are_cloned_as_they_were() {
+    let context = Context::new().await;
+    assert_eq!(context.query("CREATE TABLE d.src AS SELECT 1 AS x").await.0, 200);
+    let then: String = context.rows("SELECT CAST(UNIX_MICROS(CURRENT_TIMESTAMP()) + 1000 AS STRING)").await;
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    assert_eq!(context.query("INSERT d.src VALUES (2)").await.0, 200);
+    let at = format!("FOR SYSTEM_TIME AS OF TIMESTAMP_MICROS({then})");
+    for (made, expected) in [
+        (format!("CREATE TABLE d.a CLONE src {at}"), "1"),
+        (format!("CREATE TABLE d.b CLONE d.src {at} OPTIONS (description = 'b')"), "1"),
+        (format!("CREATE TABLE d.c CLONE `p.d.src` {}", at.replace("SYSTEM_TIME", "SYSTEM TIME")), "1"),
+        (format!("CREATE SNAPSHOT TABLE d.e CLONE src {at} OPTIONS (friendly_name = 'e')"), "1"),
+        (format!("CREATE SNAPSHOT TABLE IF NOT EXISTS d.f CLONE p.d.src {at}"), "1"),
+        ("CREATE TABLE d.g CLONE src".to_owned(), "1 2"),
+    ] {
+        let (status, answer) = context.query(&made).await;
+        assert_eq!(status, 200, "{made}: {answer}");
+        let name = made.split(" CLONE").next().unwrap().rsplit(' ').next().unwrap();
+        assert_eq!(context.rows(&format!("SELECT x FROM {name} ORDER BY x")).await, expected, "{made}");
+    }
+    // The name is no keyword elsewhere.
+    assert_eq!(context.query("CREATE TABLE d.clone CLONE src").await.0, 200);
+    let read = format!("SELECT c.x FROM clone c FOR SYSTEM_TIME AS OF CURRENT_TIMESTAMP() ORDER BY 1");
+    assert_eq!(context.rows(&read).await, "1 2");
+}
