@@ -259,6 +259,7 @@ impl Runner {
         state.config_mut().options_mut().execution.target_partitions = 1;
         let plan = state.optimize(&plan)?;
         super::filter::check_required_filters(&plan).map_err(|f| DataFusionError::Plan(f.message))?;
+        let plan = super::guards::guard(plan)?;
         let plan = futures::executor::block_on(state.query_planner().create_physical_plan(&plan, &state))?;
         let signature =
             Signature::any(cells.len() + usize::from(matches!(asks, Asks::In { .. })), Volatility::Stable);

@@ -18,6 +18,7 @@ mod execute;
 mod expressions;
 mod filter;
 mod functions;
+mod guards;
 mod information_schema;
 mod insert;
 mod lateral;
@@ -232,6 +233,7 @@ async fn physical(
         filter::check_required_filters(&plan)?;
     }
     let fields = output_fields(plan.schema().as_arrow(), names)?;
+    let plan = guards::guard(plan).map_err(|e| query_failure(&e))?;
     let plan =
         state.query_planner().create_physical_plan(&plan, state).await.map_err(|e| query_failure(&e))?;
     Ok((plan, fields))

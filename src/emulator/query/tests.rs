@@ -102,6 +102,11 @@ async fn structs_meet_by_the_place_of_their_fields() {
 }
 
 #[tokio::test]
+async fn conditions_guard_those_behind_them() {
+    check(include_str!("tests/guards.sql.txt")).await;
+}
+
+#[tokio::test]
 async fn exists_and_in_are_values() {
     check(include_str!("tests/membership.sql.txt")).await;
 }
