@@ -18,6 +18,7 @@ mod execute;
 mod expressions;
 mod filter;
 mod functions;
+mod grouping;
 mod guards;
 mod information_schema;
 mod insert;
@@ -208,6 +209,7 @@ async fn plan(
     let plan = positions::match_structs(plan)
         .and_then(lateral::unnest_laterals)
         .and_then(membership::as_values)
+        .and_then(grouping::hide_constants)
         .map_err(|e| query_failure(&e))?;
     let bound = correlated::bind_subqueries(plan.clone(), &state, false).map_err(|e| query_failure(&e))?;
     let (plan, fields) = match physical(&state, bound, names, describes).await {
