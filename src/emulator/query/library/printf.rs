@@ -140,7 +140,7 @@ fn verb_text(verb: char, spec: &Spec, value: &ArrayRef, row: usize) -> Result<St
             }
             _ => return refused(),
         },
-        't' => plain_text(value, row),
+        't' => shown_text(value, row),
         'T' => literal_text(value, row),
         other => return exec_err!("not supported by the embedded server: FORMAT with %{other}"),
     })
@@ -209,6 +209,15 @@ pub(super) fn plain_text(array: &ArrayRef, row: usize) -> String {
         text.ok()
             .filter(|t| t.is_valid(0))
             .map_or("NULL".into(), |t| t.as_string::<i32>().value(0).to_owned())
+    })
+}
+
+/// As %t prints it: a FLOAT64 is told from an INT64.
+fn shown_text(array: &ArrayRef, row: usize) -> String {
+    nested_text(array, row, shown_text).unwrap_or_else(|| {
+        let text = plain_text(array, row);
+        let is_whole = text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+        if is_whole && *array.data_type() == DataType::Float64 { format!("{text}.0") } else { text }
     })
 }
 
