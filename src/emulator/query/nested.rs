@@ -151,15 +151,15 @@ pub(super) fn derived(query: Query, alias: &str) -> TableFactor {
     TableFactor::Derived { lateral: false, subquery: Box::new(query), alias: Some(alias), sample: None }
 }
 
-/// `OFFSET(n)` and its kin, as the function that they are here.
+/// `OFFSET(n)` and its kin, as the function that they are here; what stands alone may also be of JSON.
 fn subscript(index: Expr) -> Outcome<(&'static str, Expr)> {
-    let Expr::Function(function) = &index else { return Ok(("bq_element", index)) };
+    let Expr::Function(function) = &index else { return Ok(("bq_subscript", index)) };
     let name = match function.name.to_string().to_ascii_uppercase().as_str() {
         "OFFSET" => "bq_element",
         "ORDINAL" => "bq_element_ordinal",
         "SAFE_OFFSET" => "bq_element_or_null",
         "SAFE_ORDINAL" => "bq_element_ordinal_or_null",
-        _ => return Ok(("bq_element", index)),
+        _ => return Ok(("bq_subscript", index)),
     };
     let one = match &function.args {
         FunctionArguments::List(list) => match list.args.as_slice() {

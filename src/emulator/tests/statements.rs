@@ -151,6 +151,6 @@ async fn tables_are_cloned_as_they_were() {
     }
     // The name is no keyword elsewhere.
     assert_eq!(context.query("CREATE TABLE d.clone CLONE src").await.0, 200);
-    let read = format!("SELECT c.x FROM clone c FOR SYSTEM_TIME AS OF CURRENT_TIMESTAMP() ORDER BY 1");
-    assert_eq!(context.rows(&read).await, "1 2");
+    let read = "SELECT c.x FROM clone c FOR SYSTEM_TIME AS OF CURRENT_TIMESTAMP() ORDER BY 1";
+    assert_eq!(context.rows(read).await, "1 2");
 }

@@ -105,6 +105,21 @@ fn found_items(args: &[ArrayRef], n: usize, shown: fn(&Value) -> Option<String>)
     })
 }
 
+/// A member by its name, or an item by its place; NULL where there is none.
+pub(super) fn part(args: &[ArrayRef], n: usize) -> Result<ArrayRef> {
+    let by_name = args[1].data_type() == &DataType::Utf8;
+    texts(args, n, |row| {
+        let (text, step) = match by_name {
+            true => (given!(row.text(0)), Step::Key(given!(row.text(1)).to_owned())),
+            false => {
+                let Ok(at) = usize::try_from(given!(row.int(1))) else { return Ok(None) };
+                (given!(row.text(0)), Step::Item(at))
+            }
+        };
+        Ok(walk(&parsed(text)?, &[step]).map(Value::to_string))
+    })
+}
+
 /// The text of a scalar without its quotes; nothing for objects, arrays and null.
 fn scalar_text(value: &Value) -> Option<String> {
     match value {

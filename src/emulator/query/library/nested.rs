@@ -21,10 +21,14 @@ pub(super) fn functions() -> Vec<Function> {
         Function::literal("struct", struct_type, make_struct),
         Function::literal("field", field_type, field),
         Function::generic("array", array_type, make_array),
-        Function::generic("element", element_type, |args, n| element(args, n, 0, false)),
-        Function::generic("element_ordinal", element_type, |args, n| element(args, n, 1, false)),
-        Function::generic("element_or_null", element_type, |args, n| element(args, n, 0, true)),
-        Function::generic("element_ordinal_or_null", element_type, |args, n| element(args, n, 1, true)),
+        Function::literal("subscript", subscript_type, |args, n| match args[0].data_type() {
+            DataType::Utf8 => super::json::part(args, n),
+            _ => element(args, n, 0, false),
+        }),
+        Function::literal("element", element_type, |args, n| element(args, n, 0, false)),
+        Function::literal("element_ordinal", element_type, |args, n| element(args, n, 1, false)),
+        Function::literal("element_or_null", element_type, |args, n| element(args, n, 0, true)),
+        Function::literal("element_ordinal_or_null", element_type, |args, n| element(args, n, 1, true)),
         // What UNNEST … WITH OFFSET counts.
         Function::generic("offsets", offsets_type, offsets),
         // ARRAY(SELECT …) without rows is an empty array.
@@ -121,6 +125,9 @@ fn field_type(given: &[FieldRef], literals: &[Option<&str>]) -> Result<Field> {
     let (Some(value), Some(Some(name))) = (given.first(), literals.get(1)) else {
         return plan_err!("a field needs a name");
     };
+    if is_json(value) {
+        return Ok(json_field());
+    }
     let DataType::Struct(fields) = value.data_type() else {
         return plan_err!(
             "Cannot access field {name} on a value with type {}",
@@ -135,12 +142,23 @@ fn field_type(given: &[FieldRef], literals: &[Option<&str>]) -> Result<Field> {
     }
 }
 
+fn is_json(value: &Field) -> bool {
+    *value.data_type() == DataType::Utf8 && Kind::of_field(value) == Some(Kind::Json)
+}
+
+fn json_field() -> Field {
+    Field::new("json", DataType::Utf8, true).with_metadata(Kind::Json.metadata())
+}
+
 fn field(args: &[ArrayRef], n: usize) -> Result<ArrayRef> {
-    let record = args[0].as_struct();
     if n == 0 {
         // Without a row there is no name either: the caller casts the nothing to what it expects.
         return Ok(new_null_array(&DataType::Null, 0));
     }
+    if args[0].data_type() == &DataType::Utf8 {
+        return super::json::part(args, n);
+    }
+    let record = args[0].as_struct();
     let name = args[1].as_string::<i32>().value(0).to_lowercase();
     let Some(at) = record.fields().iter().position(|f| f.name().to_lowercase() == name) else {
         return exec_err!("Field name {name} does not exist");
@@ -197,20 +215,44 @@ fn make_array(args: &[ArrayRef], n: usize) -> Result<ArrayRef> {
     Ok(Arc::new(ListArray::try_new(field, OffsetBuffer::from_lengths(vec![width; n]), items, None)?))
 }
 
-fn element_type(given: &[DataType]) -> Result<(Vec<DataType>, DataType)> {
+/// `x[1]`, and of JSON also `x['name']`.
+fn subscript_type(given: &[FieldRef], literals: &[Option<&str>]) -> Result<Field> {
     match given {
-        [DataType::List(item), DataType::Int64 | DataType::Null] => {
-            Ok((vec![given[0].clone(), DataType::Int64], item.data_type().clone()))
+        [value, index] if is_json(value) => match index.data_type() {
+            DataType::Int64 | DataType::Utf8 | DataType::Null => Ok(json_field()),
+            other => plan_err!("Subscript of JSON must be INT64 or STRING, not {}", signature_name(other)),
+        },
+        _ => element_type(given, literals),
+    }
+}
+
+fn element_type(given: &[FieldRef], _: &[Option<&str>]) -> Result<Field> {
+    let [list, index] = given else { return plan_err!("an element needs an index") };
+    match (list.data_type(), index.data_type()) {
+        (DataType::List(item), DataType::Int64 | DataType::Null) => {
+            // What is known of the elements stands at the array, or at its items.
+            let tagged = if list.metadata().is_empty() { item } else { list };
+            let element = Field::new("element", item.data_type().clone(), true);
+            Ok(element.with_metadata(tagged.metadata().clone()))
         }
-        [other, _] => {
-            plan_err!("Element access using [] is not supported on values of type {}", signature_name(other))
+        (DataType::List(_), index) => {
+            plan_err!(
+                "Array position in [] must be coercible to INT64, but has type {}",
+                signature_name(index)
+            )
         }
-        _ => plan_err!("an element needs an index"),
+        (other, _) => {
+            let other = if is_json(list) { "JSON".to_owned() } else { signature_name(other) };
+            plan_err!("Element access using [] is not supported on values of type {other}")
+        }
     }
 }
 
 fn element(args: &[ArrayRef], n: usize, first: i64, or_null: bool) -> Result<ArrayRef> {
     let lists = args[0].as_list::<i32>();
+    if args[1].data_type() == &DataType::Null {
+        return Ok(new_null_array(lists.values().data_type(), n));
+    }
     let indices = ints(args, n, |row: Row<'_>| {
         let (Some(items), Some(index)) = (row.items(0), row.int(1)) else { return Ok(None) };
         let at = usize::try_from(index.saturating_sub(first)).ok().filter(|at| *at < items.len());
