@@ -14,15 +14,14 @@ use datafusion::arrow::datatypes::{
     DataType, Date32Type, FieldRef, Fields, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType,
 };
 use datafusion::arrow::error::ArrowError;
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-use parquet::basic::{Compression, Type, ZstdLevel};
+use parquet::basic::Type;
 use parquet::file::metadata::ParquetMetaData;
-use parquet::file::properties::{WriterProperties, WriterVersion};
 use serde_json::{Map, Value};
 
 use super::disk::{OwnedFile, unique_name};
+use super::encoded::EncodedFile;
 use super::partitions::{By, Partition};
 use super::versions::Part;
 use super::wire::{Failure, Outcome};
@@ -49,7 +48,7 @@ pub(super) struct RowsWriter {
     dir: PathBuf,
     schema: SchemaRef,
     rule: Rule,
-    writers: BTreeMap<Partition, (ArrowWriter<File>, OwnedFile, u64)>,
+    writers: BTreeMap<Partition, (EncodedFile, OwnedFile, u64)>,
 }
 
 impl RowsWriter {
@@ -78,10 +77,10 @@ impl RowsWriter {
                 }
             }
         }
-        let buffered: usize = self.writers.values().map(|(w, _, _)| w.in_progress_size()).sum();
+        let buffered: usize = self.writers.values().map(|(w, _, _)| w.waiting_bytes()).sum();
         if buffered > BUFFERED_BYTES_MAX {
             for (writer, _, _) in self.writers.values_mut() {
-                writer.flush().map_err(write_failed)?;
+                writer.end_row_group().map_err(write_failed)?;
             }
         }
         Ok(())
@@ -96,8 +95,7 @@ impl RowsWriter {
             }
             let draft = OwnedFile::draft(self.dir.join(format!("{}.parquet", unique_name())));
             let file = File::create_new(draft.path())?;
-            let writer = ArrowWriter::try_new(file, Arc::clone(&self.schema), Some(properties()))
-                .map_err(write_failed)?;
+            let writer = EncodedFile::new(file, Arc::clone(&self.schema)).map_err(write_failed)?;
             self.writers.insert(partition, (writer, draft, 0));
         }
         let Some((writer, _, count)) = self.writers.get_mut(&partition) else { return Ok(()) };
@@ -111,24 +109,13 @@ impl RowsWriter {
     /// Makes the files durable. They vanish again unless a table version takes them.
     pub(super) fn finish(self) -> Outcome<Vec<Part>> {
         let mut parts = Vec::with_capacity(self.writers.len());
-        for (partition, (mut writer, draft, rows)) in self.writers {
+        for (partition, (writer, draft, rows)) in self.writers {
             let metadata = writer.finish().map_err(write_failed)?;
-            writer.inner().sync_all()?;
             let column_bytes = column_bytes(&metadata);
             parts.push(Part::new(partition, rows, column_bytes, Arc::new(draft)));
         }
         Ok(parts)
     }
-}
-
-fn properties() -> WriterProperties {
-    // zstd 1: half the bytes of snappy at nearly its speed.
-    let zstd = ZstdLevel::try_new(1).map(Compression::ZSTD).unwrap_or(Compression::SNAPPY);
-    WriterProperties::builder()
-        .set_compression(zstd)
-        .set_writer_version(WriterVersion::PARQUET_2_0)
-        .set_max_row_group_row_count(Some(256 * 1024))
-        .build()
 }
 
 fn write_failed(error: parquet::errors::ParquetError) -> Failure {

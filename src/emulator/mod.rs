@@ -23,6 +23,7 @@ mod discovery;
 mod disk;
 mod elements;
 mod encode;
+mod encoded;
 mod extract;
 mod failure;
 mod faults;
