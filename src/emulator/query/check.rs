@@ -31,7 +31,7 @@ pub(super) fn check_types(plan: &LogicalPlan) -> Outcome<()> {
     refused.map_or(Ok(()), Err)
 }
 
-fn input_schema(node: &LogicalPlan) -> DFSchemaRef {
+pub(super) fn input_schema(node: &LogicalPlan) -> DFSchemaRef {
     // Merging compares every column with every other, which wide tables feel.
     if let [input] = node.inputs().as_slice() {
         return std::sync::Arc::clone(input.schema());

@@ -19,6 +19,8 @@ use datafusion::logical_expr::{
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use tokio::runtime::Runtime;
 
+use super::floats::keys::Key;
+
 /// Answers that are remembered: rows often repeat the values that a subquery depends on.
 const REMEMBERED_MAX: usize = 10_000;
 
@@ -299,9 +301,11 @@ fn is_in(value: &ScalarValue, items: &ArrayRef) -> Result<Option<bool>> {
     if items.is_empty() {
         return Ok(Some(false));
     }
-    let value = cast(&value.to_array()?, items.data_type())?;
-    let equal: BooleanArray =
-        datafusion::arrow::compute::kernels::cmp::eq(items, &datafusion::arrow::array::Scalar::new(value))?;
+    let value = Key::Below.of_array(&cast(&value.to_array()?, items.data_type())?);
+    let equal: BooleanArray = datafusion::arrow::compute::kernels::cmp::eq(
+        &Key::Above.of_array(items),
+        &datafusion::arrow::array::Scalar::new(value),
+    )?;
     Ok(if equal.true_count() > 0 {
         Some(true)
     } else if equal.null_count() > 0 {

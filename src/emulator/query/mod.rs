@@ -17,6 +17,7 @@ mod dml;
 mod execute;
 mod expressions;
 mod filter;
+mod floats;
 mod functions;
 mod grouping;
 mod guards;
@@ -327,7 +328,8 @@ fn session(emulator: &Emulator) -> SessionContext {
     let mut config = emulator.engine.config();
     let options = config.options_mut();
     options.execution.time_zone = Some("UTC".into());
-    let state = emulator.engine.state_builder(config).build();
+    let state = emulator.engine.state_builder(config);
+    let state = state.with_analyzer_rule(Arc::new(floats::FloatRule)).build();
     let context = SessionContext::new_with_state(state);
     for function in functions::all().into_iter().chain(library::all()) {
         context.register_udf(function);

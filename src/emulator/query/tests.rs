@@ -112,6 +112,46 @@ async fn exists_and_in_are_values() {
 }
 
 #[tokio::test]
+async fn nan_and_the_zeros_are_compared_ordered_and_grouped_as_in_bigquery() {
+    check(include_str!("tests/floats.sql.txt")).await;
+}
+
+#[tokio::test]
+async fn floats_are_joined_by_hash_and_other_types_have_no_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::new(engine::Options::default()).unwrap();
+    let emulator =
+        Emulator::open(dir.path().join("data"), &dir.path().join("buckets"), engine, Faults::default())
+            .unwrap();
+    let rows = "UNNEST([STRUCT(1 AS i, 1.5 AS f, 'a' AS s, DATE '2026-01-01' AS d)])";
+    for condition in ["a.f = b.f", "a.i = b.i AND a.s = b.s"] {
+        let sql = format!("SELECT a.i FROM {rows} AS a JOIN {rows} AS b ON {condition}");
+        let plan = shown(&emulator, &sql).await;
+        assert!(plan.contains("HashJoinExec"), "{plan}");
+        assert_eq!(plan.contains("key_below("), condition.contains(".f"), "{plan}");
+    }
+    let other = format!(
+        "SELECT i, MIN(s) AS lo, MAX(d) AS hi FROM {rows} WHERE i < 3 AND i > 0.5 AND s IN ('a', 'b') GROUP BY i \
+         ORDER BY i DESC, lo"
+    );
+    let plan = shown(&emulator, &other).await;
+    assert!(!plan.contains("key_"), "{plan}");
+}
+
+async fn shown(emulator: &Emulator, sql: &str) -> String {
+    let mut query: Map<String, Value> = Map::new();
+    query.insert("query".into(), json!(sql));
+    query.insert("useLegacySql".into(), json!(false));
+    let spec = QuerySpec::parse(&query, &ProjectId::parse("p").unwrap()).unwrap();
+    let statement = statements::parse(sql).unwrap().pop().unwrap().statement;
+    let statements::Statement::Select(query) = statement else { panic!("{sql} is no query") };
+    let scope = Scope::default();
+    let env = Environment { emulator, spec: &spec, location: "US", scope: &scope };
+    let plan = prepare(env, *query).await.unwrap().plan;
+    datafusion::physical_plan::displayable(plan.as_ref()).indent(false).to_string()
+}
+
+#[tokio::test]
 async fn the_latest_record_per_key_needs_no_sort_of_all_rows() {
     let dir = tempfile::tempdir().unwrap();
     let engine = Engine::new(engine::Options::default()).unwrap();

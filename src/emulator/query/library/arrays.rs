@@ -13,6 +13,7 @@ use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::{Result, exec_err, plan_err};
 
 use crate::emulator::fields::Kind;
+use crate::emulator::query::floats::keys::Key;
 
 use super::Function;
 use super::rows::{given, ints, texts};
@@ -226,8 +227,9 @@ fn in_array(args: &[ArrayRef], n: usize) -> Result<ArrayRef> {
             found.push(Some(false));
             continue;
         }
-        let items = list.value(row);
-        let equal = cmp::eq(&items, &Scalar::new(args[0].slice(row, 1)))?;
+        let items = Key::Above.of_array(&list.value(row));
+        let value = Key::Below.of_array(&args[0].slice(row, 1));
+        let equal = cmp::eq(&items, &Scalar::new(value))?;
         let any = equal.true_count() > 0;
         found.push(if any {
             Some(true)

@@ -11,6 +11,7 @@ use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use super::rows::{floats, given};
 use super::signatures::{list_of, signature_name};
 use super::{Function, arrays};
+use crate::emulator::query::floats::keys::Key;
 
 pub(super) fn functions() -> Vec<Function> {
     vec![
@@ -27,7 +28,7 @@ pub(super) fn functions() -> Vec<Function> {
                 if !(0.0..=1.0).contains(&p) {
                     return exec_err!("PERCENTILE_CONT expects a percentile between 0 and 1");
                 }
-                let sorted = datafusion::arrow::compute::sort(&items, None)?;
+                let sorted = datafusion::arrow::compute::sort(&Key::Below.of_array(&items), None)?;
                 let sorted = sorted.as_primitive::<Float64Type>();
                 let values: Vec<f64> = sorted.iter().flatten().collect();
                 let Some(last) = values.len().checked_sub(1) else { return Ok(None) };
@@ -60,7 +61,12 @@ fn one_list(given: &[DataType]) -> Result<(Vec<DataType>, DataType)> {
 /// NULL is the smallest value.
 fn sorted(args: &[ArrayRef], n: usize, descending: bool) -> Result<ArrayRef> {
     let options = SortOptions { descending, nulls_first: !descending };
-    picked(args, n, |_| Ok(1), |items, _| Ok(sort_to_indices(items, Some(options), None)?.values().to_vec()))
+    picked(
+        args,
+        n,
+        |_| Ok(1),
+        |items, _| Ok(sort_to_indices(&Key::Below.of_array(items), Some(options), None)?.values().to_vec()),
+    )
 }
 
 fn number_of(args: &[ArrayRef], row: usize) -> Result<usize> {
@@ -77,7 +83,7 @@ fn quantiles(args: &[ArrayRef], n: usize) -> Result<ArrayRef> {
         n,
         |row| number_of(args, row),
         |items, count| {
-            let sorted = sort_to_indices(items, None, None)?;
+            let sorted = sort_to_indices(&Key::Below.of_array(items), None, None)?;
             let last = items.len().saturating_sub(1);
             if items.is_empty() {
                 return Ok(Vec::new());
@@ -128,7 +134,7 @@ fn top_count(args: &[ArrayRef], n: usize) -> Result<ArrayRef> {
     let counts = args[1].as_primitive::<Int64Type>();
     let (mut places, mut numbers, mut lengths) = (Vec::new(), Vec::new(), Vec::with_capacity(n));
     for row in 0..n {
-        let items = list.value(row);
+        let items = Key::Below.of_array(&list.value(row));
         let order = sort_to_indices(&items, Some(SortOptions::default()), None)?;
         let mut runs: Vec<(u32, i64)> = Vec::new();
         let mut before: Option<ScalarValue> = None;
