@@ -8,6 +8,9 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, Method, Response, StatusCode, header};
+use quick_xml::Reader;
+use quick_xml::escape::escape;
+use quick_xml::events::Event;
 
 use super::layout::Bucket;
 use super::listing::{PAGE_MAX, Page, Query};
@@ -57,7 +60,7 @@ pub(super) async fn answer(storage: Arc<Storage>, request: Request) -> Outcome<R
                 objects.put(&bucket, &key, draft, attributes, conditions)
             });
             let document = document.await?;
-            let etag = escaped(&document.etag());
+            let etag = escape(document.etag());
             let time = rfc3339(document.record.updated_ms);
             let text = format!(
                 "<CopyObjectResult><ETag>{etag}</ETag><LastModified>{time}</LastModified></CopyObjectResult>"
@@ -83,7 +86,7 @@ pub(super) async fn answer(storage: Arc<Storage>, request: Request) -> Outcome<R
         }
         (&Method::POST, false, None) if raw.split('&').any(|a| a == "uploads" || a == "uploads=") => {
             let id = storage.uploads.start_parts(attributes(&parts.headers));
-            let (bucket, key) = (escaped(bucket.as_str()), escaped(&key));
+            let (bucket, key) = (escape(bucket.as_str()), escape(&key));
             Ok(xml(format!(
                 "<InitiateMultipartUploadResult><Bucket>{bucket}</Bucket><Key>{key}</Key>\
                  <UploadId>{id}</UploadId></InitiateMultipartUploadResult>"
@@ -102,8 +105,8 @@ pub(super) async fn answer(storage: Arc<Storage>, request: Request) -> Outcome<R
                 })
             });
             let document = completed.await?;
-            let (bucket, key) = (escaped(document.bucket.as_str()), escaped(&document.key));
-            let etag = escaped(&document.etag());
+            let (bucket, key) = (escape(document.bucket.as_str()), escape(&document.key));
+            let etag = escape(document.etag());
             let text = format!(
                 "<CompleteMultipartUploadResult><Bucket>{bucket}</Bucket><Key>{key}</Key><ETag>{etag}</ETag>\
                  </CompleteMultipartUploadResult>"
@@ -190,39 +193,48 @@ fn list(objects: &Objects, bucket: &Bucket, arguments: &Arguments) -> Outcome<St
             contents,
             "<Contents><Key>{}</Key><Generation>{}</Generation><LastModified>{}</LastModified>\
              <ETag>{}</ETag><Size>{}</Size></Contents>",
-            escaped(&document.key),
+            escape(&document.key),
             document.record.generation,
             rfc3339(document.record.updated_ms),
-            escaped(&document.etag()),
+            escape(&document.etag()),
             document.size()
         );
     }
     let mut text = format!(
         "<ListBucketResult><Name>{}</Name><Prefix>{}</Prefix><KeyCount>{}</KeyCount>\
          <IsTruncated>{}</IsTruncated>{contents}",
-        escaped(bucket.as_str()),
-        escaped(&query.prefix),
+        escape(bucket.as_str()),
+        escape(&query.prefix),
         page.objects.len() + page.prefixes.len(),
         page.next.is_some()
     );
     for folder in &page.prefixes {
-        let _ = write!(text, "<CommonPrefixes><Prefix>{}</Prefix></CommonPrefixes>", escaped(folder));
+        let _ = write!(text, "<CommonPrefixes><Prefix>{}</Prefix></CommonPrefixes>", escape(folder));
     }
     if let Some(next) = &page.next {
-        let _ = write!(text, "<NextContinuationToken>{}</NextContinuationToken>", escaped(next));
+        let _ = write!(text, "<NextContinuationToken>{}</NextContinuationToken>", escape(next));
     }
     text.push_str("</ListBucketResult>");
     Ok(text)
 }
 
-/// The parts that a CompleteMultipartUpload document names, which has no attributes and no nesting beyond them.
+/// The parts that a CompleteMultipartUpload document names, in their order.
 fn part_numbers(document: &str) -> Outcome<Vec<u32>> {
-    let numbers = document.split("<PartNumber>").skip(1).map(|rest| {
-        let number = rest.split('<').next().and_then(|n| n.trim().parse().ok());
-        number.ok_or_else(|| Failure::invalid("MalformedXML"))
-    });
-    let numbers = numbers.collect::<Outcome<Vec<u32>>>()?;
-    let rising = numbers.windows(2).all(|pair| pair[0] < pair[1]);
+    let malformed = |_| Failure::invalid("MalformedXML");
+    let mut reader = Reader::from_str(document);
+    let mut numbers = Vec::new();
+    loop {
+        match reader.read_event().map_err(malformed)? {
+            Event::Start(tag) if tag.local_name().as_ref() == "PartNumber" => {
+                let text = reader.read_text(tag.name()).map_err(malformed)?;
+                let number = text.trim().parse().map_err(|_| Failure::invalid("MalformedXML"))?;
+                numbers.push(number);
+            }
+            Event::Eof => break,
+            _ => {}
+        }
+    }
+    let rising = numbers.windows(2).all(|pair: &[u32]| pair[0] < pair[1]);
     if numbers.is_empty() || !rising {
         return Err(Failure::invalid("InvalidPartOrder"));
     }
@@ -242,19 +254,31 @@ pub(super) fn error_response(failure: &Failure) -> Response<Body> {
         400 => "InvalidArgument",
         _ => "InternalError",
     };
-    let message = escaped(&failure.message);
+    let message = escape(&failure.message);
     let mut response = xml(format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>"));
     *response.status_mut() = StatusCode::from_u16(failure.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_are_named_as_any_xml_names_them() {
+        let document = "<?xml version='1.0'?>\n<s:CompleteMultipartUpload xmlns:s='http://x'><!-- <PartNumber>9 -->\
+             <s:Part><s:PartNumber> 1 </s:PartNumber><ETag>&quot;a&quot;</ETag></s:Part>\
+             <Part><ETag/><PartNumber>3</PartNumber></Part></s:CompleteMultipartUpload>";
+        assert_eq!(part_numbers(document).unwrap(), [1, 3]);
+        for (wrong, code) in [
+            ("<a><PartNumber>2</PartNumber><PartNumber>1</PartNumber></a>", "InvalidPartOrder"),
+            ("<a/>", "InvalidPartOrder"),
+            ("<a><PartNumber>x</PartNumber></a>", "MalformedXML"),
+            ("<a><PartNumber>1</a>", "MalformedXML"),
+        ] {
+            assert_eq!(part_numbers(wrong).unwrap_err().message, code, "{wrong}");
+        }
+    }
 
     #[test]
     fn a_page_that_ends_inside_of_a_folder_does_not_name_it_twice() {
