@@ -57,18 +57,23 @@ impl Input {
         match &mut self.state {
             State::Utf8 => Ok(Cow::Borrowed(bytes)),
             State::Other(converter) => Ok(Cow::Owned(converter.convert(bytes, last))),
-            State::Start(start) => {
-                start.extend_from_slice(bytes);
-                let start = std::mem::take(start);
+            State::Start(held) => {
+                let start = match std::mem::take(held) {
+                    held if held.is_empty() => Cow::Borrowed(bytes),
+                    held => Cow::Owned([&held, bytes].concat()),
+                };
                 match self.recognise(&start, last)? {
                     None => {
-                        self.state = State::Start(start);
+                        self.state = State::Start(start.into_owned());
                         Ok(Cow::Borrowed(&[]))
                     }
                     Some((mark, None)) => {
                         self.state = State::Utf8;
                         self.mark = mark as u64;
-                        Ok(Cow::Owned(start[mark..].to_vec()))
+                        Ok(match start {
+                            Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[mark..]),
+                            Cow::Owned(bytes) => Cow::Owned(bytes[mark..].to_vec()),
+                        })
                     }
                     Some((mark, Some(mut converter))) => {
                         let text = converter.convert(&start[mark..], last);
