@@ -1,7 +1,6 @@
 //! Staged rows into Parquet files on disk, beside a bare `ArrowWriter`.
 //!
-//! Bytes are those of the Arrow values that go in. What comes out is printed first: 12.8 MB of Parquet per
-//! million rows, 28.3 with default settings, 14.2 with zstd 1 and else default.
+//! Bytes are those of the Arrow values that go in. What comes out is printed first.
 
 use std::fs::File;
 use std::path::Path;
@@ -14,8 +13,9 @@ use arrow::record_batch::RecordBatch;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
 use tempfile::TempDir;
 
 use corpus::{RUNTIME, TRANSFORMED};
@@ -24,9 +24,12 @@ use corpus::{RUNTIME, TRANSFORMED};
 mod corpus;
 
 fn main() {
-    for (name, write) in [("staged", staged as fn(&Path) -> u64), ("default", default), ("zstd 1", zstd)] {
-        let bytes = write(TempDir::new().expect("a folder").path());
-        println!("{name}: {:.1} MB of Parquet per million rows", bytes as f64 / rows() as f64);
+    let print = |name: &str, bytes: u64| {
+        println!("{name}: {:.2} MB of Parquet per million rows", bytes as f64 / rows() as f64);
+    };
+    print("staged", staged(TempDir::new().expect("a folder").path()));
+    for name in CONFIGURATIONS {
+        print(name, write(TempDir::new().expect("a folder").path(), configuration(name)));
     }
     divan::main();
 }
@@ -40,15 +43,57 @@ fn a_write_and_publish(bencher: Bencher) {
     bench(bencher, staged);
 }
 
-/// Uncompressed, dictionaries for all columns; not synced.
-#[divan::bench(sample_count = 20, sample_size = 1)]
-fn b_anchor_arrow_writer_default(bencher: Bencher) {
-    bench(bencher, default);
+/// Not synced, no hashes: what each way to write the same rows costs.
+#[divan::bench(sample_count = 20, sample_size = 1, args = CONFIGURATIONS)]
+fn b_anchor_arrow_writer(bencher: Bencher, name: &str) {
+    bench(bencher, |folder| write(folder, configuration(name)));
 }
 
-#[divan::bench(sample_count = 20, sample_size = 1)]
-fn c_anchor_arrow_writer_zstd_1(bencher: Bencher) {
-    bench(bencher, zstd);
+/// The first is arrow-rs's own, without compression; of those with zstd 1 the last is what staging uses.
+const CONFIGURATIONS: [&str; 9] = [
+    "default",
+    "zstd 1",
+    "zstd 3",
+    "snappy",
+    "zstd 1, no statistics",
+    "zstd 1, no dictionaries",
+    "zstd 1, all integers as differences",
+    "zstd 1, key as differences",
+    "zstd 1, time and key as differences",
+];
+
+fn configuration(name: &str) -> WriterProperties {
+    let zstd = |level| Compression::ZSTD(ZstdLevel::try_new(level).expect("a level"));
+    let builder = WriterProperties::builder().set_compression(match name {
+        "default" => return WriterProperties::default(),
+        "snappy" => Compression::SNAPPY,
+        "zstd 3" => zstd(3),
+        _ => zstd(1),
+    });
+    let differences = |columns: &[&str]| {
+        let builder = WriterProperties::builder()
+            .set_compression(zstd(1))
+            .set_statistics_enabled(EnabledStatistics::Chunk)
+            .set_data_page_row_count_limit(100_000);
+        columns
+            .iter()
+            .map(|name| ColumnPath::from(*name))
+            .fold(builder, |builder, column| {
+                let builder = builder.set_column_dictionary_enabled(column.clone(), false);
+                builder.set_column_encoding(column, Encoding::DELTA_BINARY_PACKED)
+            })
+            .build()
+    };
+    match name {
+        "zstd 1, no statistics" => builder.set_statistics_enabled(EnabledStatistics::None).build(),
+        "zstd 1, no dictionaries" => builder.set_dictionary_enabled(false).build(),
+        "zstd 1, all integers as differences" => {
+            differences(&["id", "time", "duration", "protocol", "packet_count", "byte_count"])
+        }
+        "zstd 1, time and key as differences" => differences(&["id", "time"]),
+        "zstd 1, key as differences" => differences(&["id"]),
+        _ => builder.build(),
+    }
 }
 
 fn staged(folder: &Path) -> u64 {
@@ -65,15 +110,6 @@ fn staged(folder: &Path) -> u64 {
     staged.iter().flat_map(|partition| &partition.files).map(|file| file.bytes).sum()
 }
 
-fn default(folder: &Path) -> u64 {
-    write(folder, WriterProperties::default())
-}
-
-fn zstd(folder: &Path) -> u64 {
-    let zstd = Compression::ZSTD(ZstdLevel::try_new(1).expect("a level"));
-    write(folder, WriterProperties::builder().set_compression(zstd).build())
-}
-
 fn write(folder: &Path, properties: WriterProperties) -> u64 {
     let path = folder.join("anchor.parquet");
     let file = File::create_new(&path).expect("the folder is new");
@@ -88,7 +124,7 @@ fn rows() -> u64 {
     TRANSFORMED.iter().map(RecordBatch::num_rows).sum::<usize>() as u64
 }
 
-fn bench(bencher: Bencher, write: fn(&Path) -> u64) {
+fn bench(bencher: Bencher, write: impl Fn(&Path) -> u64 + Sync) {
     bencher
         .counter(ItemsCount::new(rows()))
         .counter(BytesCount::new(corpus::arrow_bytes(&TRANSFORMED)))

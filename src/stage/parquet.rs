@@ -5,12 +5,14 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
 use sha2::{Digest, Sha256};
 
 use super::{Options, write_error};
@@ -77,7 +79,7 @@ impl PartitionWriter {
             Some(writer) => writer,
             None => {
                 let file = File::create_new(&path).map_err(|e| cannot_write(&path, e))?;
-                let properties = properties(&self.schema, self.options)?;
+                let properties = properties(rows, self.options)?;
                 let writer = ArrowWriter::try_new(file, Arc::clone(&self.schema), Some(properties));
                 self.writer.insert(writer.map_err(|e| cannot_write(&path, e))?)
             }
@@ -135,7 +137,8 @@ fn cannot_write(path: &Path, error: impl Into<Box<dyn std::error::Error + Send +
     write_error(&format!("`{}`", path.display()), error)
 }
 
-fn properties(schema: &SchemaRef, options: Options) -> Result<WriterProperties> {
+/// `first` tells what the file will hold: its first rows.
+fn properties(first: &RecordBatch, options: Options) -> Result<WriterProperties> {
     let level = ZstdLevel::try_new(options.zstd_level)
         .map_err(|e| Error::usage("`stage.zstd_level` is out of range").caused_by(e))?;
     let mut properties = WriterProperties::builder()
@@ -145,15 +148,33 @@ fn properties(schema: &SchemaRef, options: Options) -> Result<WriterProperties> 
         // Larger pages than the default 20,000 rows: fewer headers, better compression.
         .set_data_page_row_count_limit(100_000)
         .set_created_by(concat!("api2bq ", env!("CARGO_PKG_VERSION")).to_owned());
-    if let Some(first) = schema.fields().first().filter(|f| *f.data_type() == DataType::Int64) {
-        // The first column is the key in nearly every pipeline: rising, so differences pack to
-        // almost nothing where a dictionary would hold every value once and then be given up.
-        let column = parquet::schema::types::ColumnPath::from(first.name().as_str());
-        properties = properties
-            .set_column_dictionary_enabled(column.clone(), false)
-            .set_column_encoding(column, Encoding::DELTA_BINARY_PACKED);
+    for (field, values) in first.schema().fields().iter().zip(first.columns()) {
+        // Keys and times: differences pack to almost nothing where a dictionary would hold every value
+        // once and then be given up. benches/stage.rs has what it brings.
+        if rises(values) {
+            let column = ColumnPath::from(field.name().as_str());
+            properties = properties
+                .set_column_dictionary_enabled(column.clone(), false)
+                .set_column_encoding(column, Encoding::DELTA_BINARY_PACKED);
+        }
     }
     Ok(properties.build())
+}
+
+/// Fewer values may rise by chance.
+const RISING_VALUES_MIN: usize = 64;
+
+/// Whether no integer is smaller than the one before, and not all are the same.
+fn rises(values: &ArrayRef) -> bool {
+    let integers = match values.data_type() {
+        DataType::Int64 => values.as_primitive::<Int64Type>().values(),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            values.as_primitive::<TimestampMicrosecondType>().values()
+        }
+        _ => return false,
+    };
+    let enough = integers.len() >= RISING_VALUES_MIN && values.null_count() == 0;
+    enough && integers.is_sorted() && integers.first() < integers.last()
 }
 
 fn sha256_of(path: &Path) -> Result<(u64, String)> {
@@ -209,7 +230,7 @@ impl LogicalHash {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, Int64Array, StringArray};
+    use arrow::array::{Int64Array, StringArray};
 
     use super::*;
 
@@ -232,5 +253,31 @@ mod tests {
         assert_ne!(one, hash(&[batch(&[(1, "a"), (2, "b"), (3, "d")])]));
         assert_ne!(one, hash(&[batch(&[(1, "a"), (2, "b")])]));
         assert_ne!(hash(&[batch(&[(1, "a"), (1, "a")])]), hash(&[batch(&[(1, "a")])]));
+    }
+
+    #[test]
+    fn integers_that_rise_are_written_as_differences() {
+        let rising = |values: Vec<i64>| rises(&(Arc::new(Int64Array::from(values)) as ArrayRef));
+        assert!(rising((0..100).map(|i| i / 10).collect()));
+        assert!(!rising((0..100).rev().collect()));
+        assert!(!rising(vec![7; 100]), "a dictionary of one value is smaller");
+        assert!(!rising((0..10).collect()), "too few to tell");
+
+        let folder = tempfile::tempdir().unwrap();
+        let rows =
+            |value: fn(i64) -> i64| Arc::new(Int64Array::from_iter_values((0..100).map(value))) as ArrayRef;
+        let batch = RecordBatch::try_from_iter([("id", rows(|i| i)), ("port", rows(|i| i % 7))]).unwrap();
+        let partition = Partition::from_date(chrono::NaiveDate::default());
+        let folder = folder.path().to_owned();
+        let mut writer = PartitionWriter::new(partition, batch.schema(), Options::default(), folder).unwrap();
+        writer.write(&batch).unwrap();
+        let written = writer.finish().unwrap();
+        let file = File::open(&written.files[0].path).unwrap();
+        let metadata = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+        let has = |column: usize, encoding| {
+            metadata.metadata().row_group(0).column(column).encodings().any(|e| e == encoding)
+        };
+        assert!(has(0, Encoding::DELTA_BINARY_PACKED) && !has(1, Encoding::DELTA_BINARY_PACKED));
+        assert!(!has(0, Encoding::RLE_DICTIONARY) && has(1, Encoding::RLE_DICTIONARY));
     }
 }
