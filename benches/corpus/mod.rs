@@ -112,19 +112,28 @@ fn body(body: Body) -> Vec<u8> {
     FLOWS.chunks(0, u64::MAX, None, body).collect::<Vec<_>>().concat()
 }
 
+/// Decodes one body to its end, and keeps what comes of it.
+fn decode<'a>(format: Format, chunks: impl Iterator<Item = &'a [u8]>) -> Vec<RecordBatch> {
+    let mut batches = Vec::new();
+    decode_each(format, chunks, |batch| batches.push(batch));
+    batches
+}
+
 /// Decodes one body to its end.
-pub(crate) fn decode<'a>(format: Format, chunks: impl Iterator<Item = &'a [u8]>) -> Vec<RecordBatch> {
+pub(crate) fn decode_each<'a>(
+    format: Format,
+    chunks: impl Iterator<Item = &'a [u8]>,
+    mut take: impl FnMut(RecordBatch),
+) {
     let options = Options { row_number_column: Some("id".into()), ..Options::default() };
     let mut decoder = Decoder::new(format, &pipeline(&[]).columns, &options).expect("right options");
-    let mut batches = Vec::new();
     for chunk in chunks {
         decoder.push(chunk).expect("a well-formed body");
-        batches.extend(std::iter::from_fn(|| decoder.next_batch()));
+        std::iter::from_fn(|| decoder.next_batch()).for_each(&mut take);
     }
     decoder.finish().expect("a whole body");
-    batches.extend(std::iter::from_fn(|| decoder.next_batch()));
+    std::iter::from_fn(|| decoder.next_batch()).for_each(&mut take);
     assert_eq!(decoder.counts().rows, ROWS as u64, "every record is a row");
-    batches
 }
 
 pub(crate) fn transform(sql: &str) -> Transform {
