@@ -63,6 +63,12 @@ impl Failure {
         Failure::new(499, "stopped", "Job execution was cancelled: User requested cancellation")
     }
 
+    /// `jobTimeoutMs` has passed.
+    pub(super) fn timed_out(limit: std::time::Duration) -> Self {
+        let message = format!("Job execution was cancelled: Job timed out after {}s", limit.as_secs_f64());
+        Failure { message, ..Failure::stopped() }
+    }
+
     pub(super) fn backend(message: impl Into<String>) -> Self {
         Failure::new(503, "backendError", message)
     }

@@ -232,6 +232,12 @@ fn take(
     writer.finish()
 }
 
+/// What a library says of a file is for the log: it speaks of its own types.
+fn damaged(uri: &str, format: &str, error: impl std::fmt::Display) -> Failure {
+    tracing::warn!(uri, %error, "a file cannot be read");
+    read_failed(uri, format!("The file is damaged, or it is no {format} file; the log says where."))
+}
+
 fn read_failed(uri: &str, error: impl std::fmt::Display) -> Failure {
     let message = format!("Error while reading data, error message: {error}");
     match uri {

@@ -1,7 +1,7 @@
 //! Runs jobs: from a configuration to a document that is DONE.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
@@ -168,8 +168,10 @@ pub(super) async fn query(
         }
     }
     query::parameters_as_text(&mut configuration["query"]);
-    if let Some(labels) = body.get("labels") {
-        configuration["labels"] = labels.clone();
+    for member in ["labels", "jobTimeoutMs"] {
+        if let Some(value) = body.get(member) {
+            configuration[member] = value.clone();
+        }
     }
     let mut document = JobDocument {
         project,
@@ -405,13 +407,31 @@ async fn execute(emulator: Arc<Emulator>, job: Arc<Job>, work: Work, twist: Opti
     if let Some(Twist::Fails(reason)) = &twist {
         return Err(faults::job_failure(reason, &document.configuration));
     }
+    let limit = document.configuration.as_object().map(|c| integer(c, "jobTimeoutMs")).transpose()?.flatten();
+    let limit = limit.and_then(|ms| u64::try_from(ms).ok()).filter(|ms| *ms > 0).map(Duration::from_millis);
+    let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
     let cancelled = {
         let job = Arc::clone(&job);
-        move || job.is_cancelled()
+        move || job.is_cancelled() || deadline.is_some_and(|deadline| Instant::now() >= deadline)
     };
     if cancelled() {
         return Err(Failure::stopped());
     }
+    let done = perform(emulator, &job, document, work, twist, cancelled).await;
+    done.map_err(|failure| match limit {
+        Some(limit) if failure.reason == "stopped" && !job.is_cancelled() => Failure::timed_out(limit),
+        _ => failure,
+    })
+}
+
+async fn perform(
+    emulator: Arc<Emulator>,
+    job: &Job,
+    document: JobDocument,
+    work: Work,
+    twist: Option<Twist>,
+    cancelled: impl Fn() -> bool + Clone + Send + Sync + 'static,
+) -> Outcome<Value> {
     match work {
         Work::Load(spec) => {
             let name = &spec.destination.address.name;

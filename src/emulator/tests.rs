@@ -308,6 +308,49 @@ async fn the_latest_record_per_key_replaces_a_table_at_once() {
 }
 
 #[tokio::test]
+async fn a_job_ends_when_its_time_is_up() {
+    let context = Context::new().await;
+    let numbers = "(SELECT x FROM UNNEST(GENERATE_ARRAY(1, 1000)) AS x)";
+    let endless =
+        format!("SELECT SUM(a.x * b.x - c.x) FROM {numbers} a CROSS JOIN {numbers} b CROSS JOIN {numbers} c");
+    let limited = json!({"query": endless, "useLegacySql": false, "jobTimeoutMs": "300"});
+    let (status, answer) = context.post("queries", limited).await;
+    assert_eq!((status, &answer["error"]["errors"][0]["reason"]), (499, &json!("stopped")), "{answer}");
+    let message = "Job execution was cancelled: Job timed out after 0.3s";
+    assert_eq!(answer["error"]["message"], message);
+    let query = json!({"query": "SELECT 1", "useLegacySql": false});
+    let generous = json!({
+        "jobReference": {"jobId": "quick"}, "configuration": {"query": query, "jobTimeoutMs": "60000"},
+    });
+    assert_eq!(context.post("jobs", generous).await.0, 200);
+    assert_eq!(context.finish("quick").await["status"], json!({"state": "DONE"}));
+}
+
+/// What Arrow's readers say of a file speaks of their parsers.
+#[tokio::test]
+async fn a_file_that_cannot_be_read_is_called_damaged() {
+    let context = Context::new().await;
+    for (format, bytes) in [
+        ("AVRO", &b"no Avro at all, but long enough to be looked at"[..]),
+        ("AVRO", b"Obj\x01\x02\x16avro.schema\x04{}\x000123456789abcdef"),
+        ("PARQUET", b"no Parquet at all"),
+        ("PARQUET", b"PAR1 and what is no footer\xff\x00\x00\x00PAR1"),
+    ] {
+        let path = context.dir.path().join("damaged");
+        std::fs::write(&path, bytes).unwrap();
+        let id = format!("{format}{}", bytes.len());
+        let mut body = load_body(&id, &format!("file://{}", path.display()), "t", "WRITE_EMPTY");
+        body["configuration"]["load"]["sourceFormat"] = json!(format);
+        assert_eq!(context.post("jobs", body).await.0, 200);
+        let error = context.finish(&id).await["status"]["errorResult"].take();
+        let message = error["message"].as_str().unwrap_or_default();
+        assert_eq!(error["reason"], "invalid", "{error}");
+        assert!(message.starts_with("Error while reading data, error message: "), "{message}");
+        assert!(message.contains("damaged") && !message.contains("rror: "), "{message}");
+    }
+}
+
+#[tokio::test]
 async fn sql_means_what_it_means_in_bigquery() {
     let context = Context::new().await;
     for (expression, value) in [

@@ -19,8 +19,8 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Map, Value};
 
 use super::parquet::{self as columns, ParquetOptions};
-use super::read_failed;
 use super::spec::flag;
+use super::{damaged, read_failed};
 use crate::emulator::destination::Target;
 use crate::emulator::fields::{Field, Kind, Mode, timestamp_type};
 use crate::emulator::sources::Source;
@@ -57,21 +57,23 @@ pub(super) fn convert(path: &Path, uri: &str, options: &AvroOptions, to: &Path) 
         400 => read_failed(uri, e.message),
         _ => e,
     })?;
-    let mut reader =
-        ReaderBuilder::new().with_batch_size(BATCH_ROWS).build(open()?).map_err(|e| read_failed(uri, e))?;
+    let mut reader = ReaderBuilder::new()
+        .with_batch_size(BATCH_ROWS)
+        .build(open()?)
+        .map_err(|e| damaged(uri, "Avro", e))?;
     let avro = reader.schema();
     let plain = avro.fields().iter().map(|f| plain_field(f, options.logical_types));
     let schema = Arc::new(Schema::new(plain.collect::<Outcome<Vec<_>>>()?));
     let mut writer =
         ArrowWriter::try_new(File::create(to)?, Arc::clone(&schema), None).map_err(write_failed)?;
     let mut rows_read = 0;
-    while let Some(batch) = reader.next().transpose().map_err(|e| read_failed(uri, e))? {
+    while let Some(batch) = reader.next().transpose().map_err(|e| damaged(uri, "Avro", e))? {
         let columns = batch.columns().iter().zip(schema.fields());
         let columns = columns.map(|(column, field)| plain_column(column, field.data_type()));
-        let columns = columns.collect::<Result<Vec<_>, _>>().map_err(|e| read_failed(uri, e))?;
+        let columns = columns.collect::<Result<Vec<_>, _>>().map_err(|e| damaged(uri, "Avro", e))?;
         let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         let batch = RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &rows)
-            .map_err(|e| read_failed(uri, e))?;
+            .map_err(|e| damaged(uri, "Avro", e))?;
         rows_read += batch.num_rows() as u64;
         writer.write(&batch).map_err(write_failed)?;
     }
@@ -90,7 +92,7 @@ fn write_failed(error: ::parquet::errors::ParquetError) -> Failure {
 pub(super) fn fields_of(path: &Path, uri: &str, options: &AvroOptions) -> Outcome<Vec<Field>> {
     let mut found = columns::fields_of(path, uri, &options.columns)?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?);
-    let builder = builder.map_err(|e| read_failed(uri, e))?;
+    let builder = builder.map_err(|e| damaged(uri, "Avro", e))?;
     set_modes(&mut found, builder.schema().fields());
     set_kinds(&mut found, builder.schema().fields());
     Ok(found)

@@ -17,8 +17,8 @@ use parquet::basic::LogicalType;
 use parquet::file::metadata::ParquetMetaData;
 use serde_json::{Map, Value};
 
-use super::read_failed;
 use super::spec::{flag, texts};
+use super::{damaged, read_failed};
 use crate::emulator::coerce::{Cell, from_text, from_wkb};
 use crate::emulator::destination::Target;
 use crate::emulator::disk::{OwnedFile, unique_name};
@@ -79,7 +79,7 @@ impl ParquetOptions {
 
 fn reader(path: &Path, uri: &str) -> Outcome<ParquetRecordBatchReaderBuilder<File>> {
     let file = File::open(path).map_err(|e| Failure::not_found(format!("Not found: URI {uri}: {e}")))?;
-    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| read_failed(uri, e))
+    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| damaged(uri, "Parquet", e))
 }
 
 /// The columns of a file, of the kinds that they become.
@@ -153,13 +153,13 @@ pub(super) fn take_file(
     if metadata.file_metadata().num_rows() == 0 {
         return Ok(Vec::new());
     }
-    let batches = builder.with_batch_size(8192).build().map_err(|e| read_failed(&source.uri, e))?;
+    let batches = builder.with_batch_size(8192).build().map_err(|e| damaged(&source.uri, "Parquet", e))?;
     let required: Vec<&Field> = target.fields.iter().filter(|f| f.mode == Mode::Required).collect();
     let checked = batches.map(|batch| {
         if cancelled() {
             return Err(Failure::stopped());
         }
-        let batch = batch.map_err(|e| read_failed(&source.uri, e))?;
+        let batch = batch.map_err(|e| damaged(&source.uri, "Parquet", e))?;
         check_required(&batch, &required, &source.uri)?;
         let batch = nested(&batch, &schema)?;
         let batch = fit_limits(batch, &target.fields).map_err(|e| read_failed(&source.uri, e.message))?;

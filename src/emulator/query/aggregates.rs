@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::ast::{
     visit_expressions,
 };
 
+use super::arguments;
 use super::calls::{Call, case, check_count};
 use super::rewrite::{Rewriter, call, integer_literal, refuse_if, string_literal};
 use super::visible::Shape;
@@ -169,6 +170,8 @@ impl Rewriter<'_> {
             shapes.push(shape);
         }
         check_count(&upper, &exprs, counts)?;
+        let unchecked = exprs.first().cloned();
+        let exprs = arguments::checked(&upper, exprs);
         let shape = shapes.into_iter().next().unwrap_or_default();
         let has_order = matches!(upper.as_str(), "ARRAY_AGG" | "STRING_AGG");
         refuse_if(!order_by.is_empty() && !has_order, &format!("ORDER BY in {upper}()"))?;
@@ -186,7 +189,7 @@ impl Rewriter<'_> {
         // DataFusion takes the order of another aggregate for that of a DISTINCT one.
         let sorted = match (order_by.as_slice(), is_distinct) {
             ([], _) | (_, false) => None,
-            ([key], true) if key.expr == value => Some(match key.options.asc {
+            ([key], true) if Some(&key.expr) == unchecked.as_ref() => Some(match key.options.asc {
                 Some(false) => "bq_sorted_descending",
                 _ => "bq_sorted",
             }),

@@ -4,10 +4,11 @@ use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CaseWhen, CastKind, DataType, DuplicateTreatment, Expr, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, NullTreatment,
-    ObjectNamePart, Value, WindowFrame, WindowFrameBound, WindowSpec, WindowType,
+    ObjectNamePart, Value, WindowFrame, WindowSpec, WindowType,
 };
 
 use super::aggregates::{self, Aggregate};
+use super::analytic;
 use super::library;
 use super::merge::SEEING;
 use super::parameters::{self, literal};
@@ -110,6 +111,7 @@ impl Rewriter<'_> {
         refuse_if(nulls.is_some() && !takes_nulls, &format!("IGNORE NULLS and RESPECT NULLS in {upper}()"))?;
         let args = self.plain_args(&upper, args)?;
         check_count(&upper, &args, counts)?;
+        analytic::check_numbers(&upper, &args)?;
         let over = Some(self.window(over)?);
         let windowed = Aggregate::new(target, args).nulls(nulls).over(over).expr();
         Ok(match target {
@@ -270,17 +272,9 @@ impl Rewriter<'_> {
 
     fn frame(&mut self, frame: WindowFrame) -> Outcome<WindowFrame> {
         let WindowFrame { units, start_bound, end_bound } = frame;
-        let bound = |bound: WindowFrameBound| match bound {
-            WindowFrameBound::Preceding(Some(e)) | WindowFrameBound::Following(Some(e)) if !matches!(&*e, Expr::Value(v) if matches!(v.value, Value::Number(..))) => {
-                Err(Failure::unsupported_sql("window frames that are no literal numbers"))
-            }
-            other => Ok(other),
-        };
-        Ok(WindowFrame {
-            units,
-            start_bound: bound(start_bound)?,
-            end_bound: end_bound.map(bound).transpose()?,
-        })
+        analytic::check_bound(units, &start_bound)?;
+        end_bound.as_ref().map_or(Ok(()), |bound| analytic::check_bound(units, bound))?;
+        Ok(WindowFrame { units, start_bound, end_bound })
     }
 }
 

@@ -9,13 +9,14 @@ use datafusion::arrow::array::{
 use datafusion::arrow::compute::{self, CastOptions};
 use datafusion::arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Decimal256Type, Float64Type, Int64Type, Time64MicrosecondType,
-    TimestampMicrosecondType,
+    TimestampMicrosecondType, i256,
 };
-use datafusion::common::{Result, exec_err, plan_err};
+use datafusion::common::Result;
 
 use super::functions::decimals;
 use super::library::signature_name;
 use super::values;
+use super::wording::{exec_err, plan_err};
 use crate::emulator::encode::{bignumeric_text, decimal_text};
 use crate::emulator::fields::Kind;
 
@@ -177,7 +178,29 @@ fn plainly(from: &ArrayRef, target: &DataType, safe: bool) -> Result<ArrayRef> {
     let options = CastOptions { safe, ..CastOptions::default() };
     match compute::cast_with_options(from, target, &options) {
         Ok(array) => Ok(array),
-        Err(error) => exec_err!("Invalid cast: {error}"),
+        Err(_) => refused(from, target),
+    }
+}
+
+/// Says which value it is that cannot be cast.
+fn refused(from: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
+    let fails = |row: &usize| compute::cast_with_options(&from.slice(*row, 1), target, &strict()).is_err();
+    let value = (0..from.len()).find(fails).and_then(|row| to_text(&from.slice(row, 1), true).ok());
+    let value = match &value {
+        Some(texts) if texts.is_valid(0) => texts.as_string::<i32>().value(0),
+        _ => "",
+    };
+    let to = Kind::of(target).map_or("STRING", Kind::sql);
+    match from.data_type() {
+        DataType::Utf8 => exec_err!("Invalid {to} value: {value}"),
+        DataType::Binary => exec_err!("Invalid cast of bytes to UTF8 string"),
+        DataType::Float64 if !value.bytes().any(|b| b.is_ascii_digit()) => {
+            exec_err!(
+                "Illegal conversion of non-finite floating point number to {}: {value}",
+                to.to_lowercase()
+            )
+        }
+        _ => exec_err!("{} out of range: {value}", to.to_lowercase()),
     }
 }
 
@@ -227,11 +250,27 @@ fn to_int(from: &ArrayRef, safe: bool) -> Result<ArrayRef> {
                     let half = if v < 0 { -ONE / 2 } else { ONE / 2 };
                     match i64::try_from(v.saturating_add(half) / ONE) {
                         Ok(v) => Ok(Some(v)),
-                        Err(_) => overflow(v.to_string()),
+                        Err(_) => overflow(bignumeric_text(i256::from_i128(v), 9)),
                     }
                 }
             };
             decimals(from).iter().map(round).collect::<Result<_>>()?
+        }
+        DataType::Decimal256(_, scale) => {
+            let one = i256::from_i128(10).checked_pow(u32::try_from(*scale).unwrap_or(0));
+            let array = from.as_primitive::<Decimal256Type>();
+            let round = |value: Option<i256>| {
+                let (Some(value), Some(one)) = (value, one) else { return Ok(None) };
+                // Arrow's own cast cuts, and wraps around.
+                let half = one.wrapping_div(i256::from_i128(2));
+                let half = if value.is_negative() { half.wrapping_neg() } else { half };
+                let whole = value.checked_add(half).and_then(|v| v.checked_div(one)?.to_i128());
+                match whole.and_then(|whole| i64::try_from(whole).ok()) {
+                    Some(whole) => Ok(Some(whole)),
+                    None => overflow(bignumeric_text(value, array.scale())),
+                }
+            };
+            array.iter().map(round).collect::<Result<_>>()?
         }
         _ => return plainly(from, &DataType::Int64, safe),
     };

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::dml::{Action, Layout, Planned};
 use super::positions::as_stored;
-use super::{Cancelled, drain, fit_values, query_failure};
+use super::{Cancelled, drain, fit_values, query_failure, wording};
 use crate::emulator::catalog::Catalog;
 use crate::emulator::destination;
 use crate::emulator::elements::check_arrays;
@@ -216,7 +216,7 @@ fn integers(batch: &RecordBatch, column: usize) -> Outcome<ArrayRef> {
 }
 
 fn unfit(error: ArrowError) -> Failure {
-    Failure::invalid_query(format!("the values do not fit the table: {error}"))
+    wording::unfit("the values do not fit the table", &error)
 }
 
 /// The rows and, as their last column, when they belong to; new ones without a time belong to now.

@@ -2,11 +2,15 @@
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, DFSchemaRef};
-use datafusion::logical_expr::expr::InList;
-use datafusion::logical_expr::{Between, BinaryExpr, Expr, ExprSchemable, Like, LogicalPlan, Operator};
+use datafusion::common::{DFSchema, DFSchemaRef, JoinType};
+use datafusion::logical_expr::expr::{InList, WindowFunctionParams};
+use datafusion::logical_expr::{
+    Between, BinaryExpr, Expr, ExprSchemable, Like, LogicalPlan, Operator, WindowFrameBound, WindowFrameUnits,
+};
 
+use super::arguments;
 use super::library::signature_name;
+use super::wording::query_failure;
 use crate::emulator::fields::Kind;
 use crate::emulator::wire::{Failure, Outcome};
 
@@ -27,7 +31,7 @@ pub(super) fn check_types(plan: &LogicalPlan) -> Outcome<()> {
         }
         Ok(if refused.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     });
-    walked.map_err(|e| Failure::invalid_query(e.strip_backtrace()))?;
+    walked.map_err(|e| query_failure(&e))?;
     refused.map_or(Ok(()), Err)
 }
 
@@ -48,21 +52,33 @@ fn check_union(inputs: &[std::sync::Arc<LogicalPlan>]) -> Option<Failure> {
     for input in inputs {
         for (column, (a, b)) in first.schema().fields().iter().zip(input.schema().fields()).enumerate() {
             if !comparable(a, b) {
-                let (a, b) = (name(a), name(b));
-                return Some(Failure::invalid_query(format!(
-                    "Column {} in a set operation has incompatible types: {a}, {b}",
-                    column + 1
-                )));
+                return Some(incompatible(column, a, b));
             }
         }
     }
     None
 }
 
+fn incompatible(column: usize, a: &Field, b: &Field) -> Failure {
+    let (column, a, b) = (column + 1, name(a), name(b));
+    Failure::invalid_query(format!("Column {column} in a set operation has incompatible types: {a}, {b}"))
+}
+
 /// Clauses that compare rows, which not every type lets them.
 fn check_node(node: &LogicalPlan, schema: &DFSchemaRef) -> Outcome<()> {
     match node {
         LogicalPlan::Sort(sort) => sort.expr.iter().try_for_each(|key| check_key(&key.expr, schema)),
+        LogicalPlan::Join(join) => join.on.iter().enumerate().try_for_each(|(at, (left, right))| {
+            let (left, right) = (field_of(left, join.left.schema()), field_of(right, join.right.schema()));
+            match (left, right) {
+                (Some(a), Some(b)) if !comparable(&a, &b) => Err(match join.join_type {
+                    // So EXCEPT and INTERSECT are planned.
+                    JoinType::LeftAnti | JoinType::LeftSemi => incompatible(at, &a, &b),
+                    _ => no_signature("=", &name(&a), &name(&b)),
+                }),
+                _ => Ok(()),
+            }
+        }),
         LogicalPlan::Aggregate(aggregate) => check_grouping("Grouping", &aggregate.group_expr, schema),
         LogicalPlan::Distinct(_) => schema.fields().iter().try_for_each(|field| match equality(field) {
             Equality::Undefined(kind) => Err(Failure::invalid_query(format!(
@@ -77,11 +93,10 @@ fn check_node(node: &LogicalPlan, schema: &DFSchemaRef) -> Outcome<()> {
 }
 
 fn check_key(key: &Expr, schema: &DFSchemaRef) -> Outcome<()> {
-    match unequal(key, schema) {
-        Some(kind) => Err(Failure::invalid_query(format!(
-            "ORDER BY does not support expressions of type {}",
-            kind.sql()
-        ))),
+    match incomparable(key, schema) {
+        Some(given) => {
+            Err(Failure::invalid_query(format!("ORDER BY does not support expressions of type {given}")))
+        }
         None => Ok(()),
     }
 }
@@ -135,6 +150,15 @@ fn unequal(expr: &Expr, schema: &DFSchemaRef) -> Option<Kind> {
     }
 }
 
+/// The type of what is neither equal to anything nor less. Arrays can be grouped, but not compared.
+fn incomparable(expr: &Expr, schema: &DFSchemaRef) -> Option<String> {
+    let field = field_of(expr, schema)?;
+    match (field.data_type(), equality(&field)) {
+        (DataType::List(_), _) | (_, Equality::Undefined(_)) => Some(name(&field)),
+        _ => None,
+    }
+}
+
 fn check_expr(expr: &Expr, schema: &DFSchemaRef) -> Outcome<()> {
     // Whether both may become one type.
     let alike = |operator: &str, left: &Expr, right: &Expr| {
@@ -145,14 +169,13 @@ fn check_expr(expr: &Expr, schema: &DFSchemaRef) -> Outcome<()> {
     };
     let pair = |operator: &str, left: &Expr, right: &Expr| {
         alike(operator, left, right)?;
-        match (unequal(left, schema), unequal(right, schema)) {
-            (Some(kind), _) | (_, Some(kind))
+        match (incomparable(left, schema), incomparable(right, schema)) {
+            (Some(given), _) | (_, Some(given))
                 if matches!(operator, "=" | "!=" | "IN" | "CASE" | "NULLIF") =>
             {
-                let kind = kind.sql();
-                Err(Failure::invalid_query(format!("Equality is not defined for arguments of type {kind}")))
+                Err(Failure::invalid_query(format!("Equality is not defined for arguments of type {given}")))
             }
-            (Some(kind), _) | (_, Some(kind)) => Err(no_signature(operator, kind.sql(), kind.sql())),
+            (Some(given), _) | (_, Some(given)) => Err(no_signature(operator, &given, &given)),
             (None, None) => Ok(()),
         }
     };
@@ -199,6 +222,15 @@ fn check_expr(expr: &Expr, schema: &DFSchemaRef) -> Outcome<()> {
         }
         Expr::Like(Like { expr, pattern, .. }) => pair("LIKE", expr, pattern),
         Expr::Case(case) => {
+            if case.expr.is_none()
+                && let Some(found) = case.when_then_expr.iter().find(|(when, _)| !kind_is(when, Kind::Bool))
+                && let Some(found) = field_of(&found.0, schema)
+            {
+                let found = name(&found);
+                return Err(Failure::invalid_query(format!(
+                    "A condition of IF or CASE should return type BOOL, but returns {found}"
+                )));
+            }
             let mut results = case.when_then_expr.iter().map(|(_, then)| then.as_ref());
             if let Some(first) = results.next() {
                 results.chain(case.else_expr.as_deref()).try_for_each(|e| alike("CASE", first, e))?;
@@ -209,6 +241,10 @@ fn check_expr(expr: &Expr, schema: &DFSchemaRef) -> Outcome<()> {
                 }
                 None => Ok(()),
             }
+        }
+        // DataFusion does not look at what orders or filters an aggregate.
+        Expr::ScalarFunction(function) if arguments::is_check(&function.func) => {
+            expr.to_field(schema.as_ref()).map(drop).map_err(|e| query_failure(&e))
         }
         Expr::ScalarFunction(function) => {
             let (name, args) = (function.name(), function.args.as_slice());
@@ -268,6 +304,7 @@ fn check_expr(expr: &Expr, schema: &DFSchemaRef) -> Outcome<()> {
         }
         Expr::WindowFunction(window) => {
             check_grouping("Partitioning", &window.params.partition_by, schema)?;
+            check_frame(&window.params, schema)?;
             window.params.order_by.iter().try_for_each(|key| check_key(&key.expr, schema))
         }
         _ => Ok(()),
@@ -286,6 +323,31 @@ fn fits(operator: &str, left: (Option<&Expr>, &Field), right: (Option<&Expr>, &F
         true => Ok(()),
         false => Err(no_signature(operator, &name(a), &name(b))),
     }
+}
+
+/// Only numbers can be a distance apart.
+fn check_frame(window: &WindowFunctionParams, schema: &DFSchemaRef) -> Outcome<()> {
+    let has_offset = |bound: &WindowFrameBound| match bound {
+        WindowFrameBound::Preceding(by) | WindowFrameBound::Following(by) => !by.is_null(),
+        WindowFrameBound::CurrentRow => false,
+    };
+    let frame = &window.window_frame;
+    if frame.units != WindowFrameUnits::Range
+        || !(has_offset(&frame.start_bound) || has_offset(&frame.end_bound))
+    {
+        return Ok(());
+    }
+    match window.order_by.iter().find_map(|key| field_of(&key.expr, schema).filter(|f| !is_number(f))) {
+        Some(found) => Err(Failure::invalid_query(format!(
+            "A RANGE window frame with an offset needs a numeric ORDER BY key, not one of type {}",
+            name(&found)
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn is_number(field: &Field) -> bool {
+    matches!(kind_of(field), Some(Kind::Int64 | Kind::Float64 | Kind::Numeric | Kind::BigNumeric))
 }
 
 fn is_literal(expr: &Expr) -> bool {

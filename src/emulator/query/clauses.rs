@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 
 use datafusion::sql::sqlparser::ast::{
-    Distinct, Expr, GroupByExpr, Ident, NamedWindowDefinition, NamedWindowExpr, Select, SelectFlavor,
-    SelectItem, TableWithJoins, Value, ValueTableMode, WindowSpec,
+    BinaryOperator, Distinct, Expr, GroupByExpr, Ident, NamedWindowDefinition, NamedWindowExpr, Select,
+    SelectFlavor, SelectItem, TableWithJoins, Value, ValueTableMode, WindowSpec,
 };
 
-use super::rewrite::{Output, Rewriter, call, lower, quoted, refuse_if, string_literal};
+use super::aggregates::Aggregate;
+use super::analytic;
+use super::rewrite::{Output, Rewriter, call, integer_literal, lower, quoted, refuse_if, string_literal};
 use super::visible::{Column, Shape, Visible};
 use crate::emulator::wire::{Failure, Outcome};
 
@@ -97,6 +99,12 @@ impl Rewriter<'_> {
         self.named_windows(named_window)?;
         let items = self.items(projection)?;
         let selection = self.optional(selection)?;
+        if let Some(function) = selection.as_ref().and_then(analytic::found_in) {
+            return Err(Failure::invalid_query(format!(
+                "Analytic function {function} not allowed in WHERE clause"
+            )));
+        }
+        let totals = is_grand_total(&group_by);
         let group_by = self.group_by(group_by, &items)?;
         if let Some(scope) = self.scopes.last_mut() {
             let aliases = items.iter().filter(|item| item.is_alias);
@@ -105,6 +113,18 @@ impl Rewriter<'_> {
             scope.aliases = aliases.map(alias).collect();
         }
         let having = self.optional(having)?;
+        // One row, whatever is selected: an aggregate makes it so.
+        let having = match (totals, having) {
+            (false, having) => having,
+            (true, having) => {
+                let counted = Aggregate::new("count", vec![integer_literal(1)]).expr();
+                let whatever = binary(counted, BinaryOperator::GtEq, integer_literal(0));
+                Some(match having {
+                    Some(having) => binary(Expr::Nested(Box::new(having)), BinaryOperator::And, whatever),
+                    None => whatever,
+                })
+            }
+        };
         let qualify = self.optional(qualify)?;
         let (projection, output) = if as_struct {
             let columns = unnamed_as_fields(&items);
@@ -205,7 +225,11 @@ impl Rewriter<'_> {
                 ));
             }
         };
-        let keys = list.into_iter().map(|key| self.group_key(key, items)).collect::<Outcome<_>>()?;
+        let keys = list
+            .into_iter()
+            .filter(|key| !is_empty(key))
+            .map(|key| self.group_key(key, items))
+            .collect::<Outcome<_>>()?;
         Ok(GroupByExpr::Expressions(keys, Vec::new()))
     }
 
@@ -293,6 +317,19 @@ impl Item {
             _ => SelectItem::ExprWithAlias { expr: self.expr, alias: quoted(&name) },
         }
     }
+}
+
+/// `GROUP BY ()`.
+fn is_grand_total(group_by: &GroupByExpr) -> bool {
+    matches!(group_by, GroupByExpr::Expressions(keys, _) if !keys.is_empty() && keys.iter().all(is_empty))
+}
+
+fn is_empty(key: &Expr) -> bool {
+    matches!(key, Expr::Tuple(list) if list.is_empty())
+}
+
+fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
+    Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
 }
 
 /// The last name of a path names the column.

@@ -9,7 +9,7 @@ use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, new_n
 use datafusion::arrow::compute::{cast, concat};
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, DataFusionError, Result, ScalarValue, exec_err, internal_err};
+use datafusion::common::{Column, DFSchema, DataFusionError, Result, ScalarValue, internal_err};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::{
@@ -20,6 +20,7 @@ use datafusion::physical_plan::{ExecutionPlan, collect};
 use tokio::runtime::Runtime;
 
 use super::floats::keys::Key;
+use super::wording::{exec_err, marked};
 
 /// Answers that are remembered: rows often repeat the values that a subquery depends on.
 const REMEMBERED_MAX: usize = 10_000;
@@ -260,7 +261,7 @@ impl Runner {
         let mut state = state.clone();
         state.config_mut().options_mut().execution.target_partitions = 1;
         let plan = state.optimize(&plan)?;
-        super::filter::check_required_filters(&plan).map_err(|f| DataFusionError::Plan(f.message))?;
+        super::filter::check_required_filters(&plan).map_err(|f| DataFusionError::Plan(marked(f.message)))?;
         let plan = super::guards::guard(plan)?;
         let plan = futures::executor::block_on(state.query_planner().create_physical_plan(&plan, &state))?;
         let signature =

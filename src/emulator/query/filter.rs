@@ -5,6 +5,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
 
 use super::scan::scan_table;
+use super::wording::query_failure;
 use crate::emulator::wire::{Failure, Outcome};
 
 /// Checks an optimized plan: its scans carry the AND-ed conditions that concern only partition columns.
@@ -24,7 +25,7 @@ pub(super) fn check_required_filters(plan: &LogicalPlan) -> Outcome<()> {
         }
         Ok(TreeNodeRecursion::Continue)
     });
-    walked.map_err(|e| Failure::invalid_query(e.strip_backtrace()))?;
+    walked.map_err(|e| query_failure(&e))?;
     refused.map_or(Ok(()), Err)
 }
 

@@ -7,13 +7,14 @@ use datafusion::arrow::compute::{self, kernels::numeric};
 use datafusion::arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Field, FieldRef, Float64Type, Int64Type,
 };
-use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
 use super::casts::{self, NUMERIC};
 use super::library::{divide_numeric, in_numeric, multiply_numeric, shift_day, signature_name};
+use super::wording::{exec_err, plan_err};
 use crate::emulator::fields::Kind;
 
 /// All of them, for registration.
@@ -285,9 +286,21 @@ fn arithmetic(op: char, left: &ArrayRef, right: &ArrayRef) -> Result<ArrayRef> {
     };
     match result {
         Ok(result) if result.data_type() == left.data_type() => Ok(result),
-        Ok(result) => Ok(compute::cast_with_options(&result, left.data_type(), &casts::strict())?),
-        Err(error) if left.data_type() == &DataType::Int64 => exec_err!("int64 overflow: {error}"),
-        Err(error) => exec_err!("numeric overflow: {error}"),
+        Ok(result) => match compute::cast_with_options(&result, left.data_type(), &casts::strict()) {
+            Ok(result) => Ok(result),
+            Err(_) => exec_err!("bignumeric overflow in operator {op}"),
+        },
+        Err(_) if left.data_type() == &DataType::Int64 => {
+            let overflows = |(l, r): &(i64, i64)| match op {
+                '+' => l.checked_add(*r).is_none(),
+                '-' => l.checked_sub(*r).is_none(),
+                _ => l.checked_mul(*r).is_none(),
+            };
+            let mut rows = ints(left).iter().zip(ints(right)).filter_map(|(l, r)| Some((l?, r?)));
+            let (l, r) = rows.find(overflows).unwrap_or_default();
+            exec_err!("int64 overflow: {l} {op} {r}")
+        }
+        Err(_) => exec_err!("bignumeric overflow in operator {op}"),
     }
 }
 

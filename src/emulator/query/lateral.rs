@@ -9,6 +9,8 @@ use datafusion::logical_expr::{
     Expr, Join, JoinType, LogicalPlan, LogicalPlanBuilder, Subquery, SubqueryAlias, Unnest,
 };
 
+use super::wording::marked;
+
 /// The plan without such joins.
 pub(super) fn unnest_laterals(plan: LogicalPlan) -> Result<LogicalPlan> {
     let rewritten = plan.transform_up_with_subqueries(|node| match node {
@@ -39,7 +41,7 @@ fn rewrite(join: Join) -> Result<LogicalPlan> {
     let keeps_rows = join.join_type == JoinType::Left;
     let is_true = |filter: &Expr| matches!(filter, Expr::Literal(ScalarValue::Boolean(Some(true)), _));
     if keeps_rows && (!join.on.is_empty() || join.filter.as_ref().is_some_and(|f| !is_true(f))) {
-        return Err(DataFusionError::NotImplemented("a condition in LEFT JOIN UNNEST".into()));
+        return Err(DataFusionError::NotImplemented(marked("a condition in LEFT JOIN UNNEST")));
     }
     let left: Vec<Expr> = columns_of(&join.left);
     let side = Side { left: &left, keeps_rows };
@@ -93,10 +95,7 @@ impl Side<'_> {
                     .unnest_columns_with_options(exec_columns.clone(), options)?
                     .build()
             }
-            other => Err(DataFusionError::NotImplemented(format!(
-                "a correlated {} in FROM",
-                other.display().to_string().split(':').next().unwrap_or_default()
-            ))),
+            _ => Err(DataFusionError::NotImplemented(marked("a correlated subquery in FROM"))),
         }
     }
 }

@@ -5,6 +5,8 @@
 //! FOR SYSTEM_TIME AS OF ignored.
 
 mod aggregates;
+mod analytic;
+mod arguments;
 mod assign;
 mod calls;
 mod casts;
@@ -32,6 +34,7 @@ mod nested;
 mod parameters;
 mod positions;
 mod prune;
+mod recursion;
 mod rewrite;
 mod scan;
 mod scope;
@@ -54,13 +57,14 @@ mod views;
 mod visible;
 mod wide;
 mod wildcard;
+mod wording;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef};
-use datafusion::common::{DataFusionError, TableReference};
+use datafusion::common::TableReference;
 use datafusion::datasource::MemTable;
 use datafusion::execution::{SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
@@ -77,6 +81,7 @@ use self::scan::ScanTable;
 use self::scope::Scope;
 pub(super) use self::spec::QuerySpec;
 pub(super) use self::threads::{QueryThreads, dry_run, location, output, run, view_document};
+use self::wording::query_failure;
 use super::Emulator;
 use super::destination::Target;
 use super::elements::check_arrays;
@@ -213,33 +218,36 @@ async fn plan(
         .and_then(grouping::hide_constants)
         .map_err(|e| query_failure(&e))?;
     let bound = correlated::bind_subqueries(plan.clone(), &state, false).map_err(|e| query_failure(&e))?;
-    let (plan, fields) = match physical(&state, bound, names, describes).await {
+    let planned = match physical(&state, bound, names, describes).await? {
         // DataFusion's word for a subquery that it cannot make a join of.
-        Err(failure) if failure.message.contains("Physical plan does not support logical expression") => {
+        Err(e) if e.to_string().contains("Physical plan does not support logical expression") => {
             let bound = correlated::bind_subqueries(plan, &state, true).map_err(|e| query_failure(&e))?;
             physical(&state, bound, names, describes).await?
         }
-        planned => planned?,
+        planned => planned,
     };
+    let (plan, fields) = planned.map_err(|e| query_failure(&e))?;
     Ok(Prepared { fields, plan, task: context.task_ctx(), scans })
 }
 
-/// The plan as it runs, and the columns of its result.
+/// The plan as it runs, and the columns of its result. What the planner says comes as it is.
 async fn physical(
     state: &SessionState,
     plan: LogicalPlan,
     names: &[String],
     describes: bool,
-) -> Outcome<(Arc<dyn ExecutionPlan>, Vec<Field>)> {
-    let plan = state.optimize(&plan).map_err(|e| query_failure(&e))?;
+) -> Outcome<datafusion::common::Result<(Arc<dyn ExecutionPlan>, Vec<Field>)>> {
+    let plan = match state.optimize(&plan) {
+        Ok(plan) => plan,
+        Err(error) => return Ok(Err(error)),
+    };
     if !describes {
         filter::check_required_filters(&plan)?;
     }
     let fields = output_fields(plan.schema().as_arrow(), names)?;
     let plan = guards::guard(plan).map_err(|e| query_failure(&e))?;
-    let plan =
-        state.query_planner().create_physical_plan(&plan, state).await.map_err(|e| query_failure(&e))?;
-    Ok((plan, fields))
+    let planned = state.query_planner().create_physical_plan(&plan, state).await;
+    Ok(planned.map(|plan| (plan, fields)))
 }
 
 /// Runs the plan and hands its batches to `take`, which may block. Columns have the names of `fields`.
@@ -301,9 +309,8 @@ async fn write(prepared: Prepared, target: Arc<Target>, cancelled: Cancelled) ->
         while let Some(batch) = next() {
             // The schema of a table that was there was compared by name.
             let batch = if target.existed { batch } else { positions::stored_rows(&batch, &wanted)? };
-            let batch = conform(&batch, &wanted).map_err(|e| {
-                Failure::invalid_query(format!("the result does not fit its destination: {e}"))
-            })?;
+            let batch = conform(&batch, &wanted)
+                .map_err(|e| wording::unfit("the result does not fit its destination", &e))?;
             let batch = fit_values(batch, &target.fields)?;
             check_arrays(&batch).map_err(|failure| Failure::invalid_query(failure.message))?;
             writer.write(&batch)?;
@@ -328,10 +335,11 @@ fn session(emulator: &Emulator) -> SessionContext {
     let mut config = emulator.engine.config();
     let options = config.options_mut();
     options.execution.time_zone = Some("UTC".into());
-    let state = emulator.engine.state_builder(config);
-    let state = state.with_analyzer_rule(Arc::new(floats::FloatRule)).build();
+    let builder = emulator.engine.state_builder(config);
+    let builder = builder.with_analyzer_rule(Arc::new(floats::FloatRule));
+    let state = builder.with_physical_optimizer_rule(Arc::new(recursion::LimitRecursion)).build();
     let context = SessionContext::new_with_state(state);
-    for function in functions::all().into_iter().chain(library::all()) {
+    for function in functions::all().into_iter().chain(library::all()).chain(arguments::all()) {
         context.register_udf(function);
     }
     context
@@ -352,37 +360,4 @@ fn arrow_names(fields: &[Field], plan: &SchemaRef) -> SchemaRef {
         column.as_ref().clone().with_name(field.name.clone()).with_nullable(true)
     };
     Arc::new(Schema::new(fields.iter().zip(plan.fields()).map(renamed).collect::<Vec<_>>()))
-}
-
-/// DataFusion's errors in BigQuery's words where there are some.
-fn query_failure(error: &DataFusionError) -> Failure {
-    let root = error.find_root();
-    match root {
-        DataFusionError::ResourcesExhausted(message) => Failure {
-            reason: "resourcesExceeded".into(),
-            ..Failure::invalid_query(format!("Resources exceeded during query execution: {message}"))
-        },
-        DataFusionError::External(error) => Failure::backend(error.to_string()),
-        DataFusionError::Plan(message) | DataFusionError::Execution(message) => {
-            // What our functions say about their arguments comes wrapped in what DataFusion says about that.
-            let own = message.rsplit("Error during planning: ").next().unwrap_or(message);
-            let own = own.split(" No function matches the given name").next().unwrap_or(own);
-            Failure::invalid_query(own)
-        }
-        DataFusionError::NotImplemented(what) => Failure::unsupported_sql(what),
-        DataFusionError::SchemaError(error, _) => {
-            use datafusion::common::SchemaError;
-            match error.as_ref() {
-                SchemaError::FieldNotFound { field, .. } => {
-                    let name = field.flat_name().replace('"', "");
-                    Failure::invalid_query(format!("Unrecognized name: {name}"))
-                }
-                SchemaError::AmbiguousReference { field } => {
-                    Failure::invalid_query(format!("Column name {} is ambiguous", field.name))
-                }
-                other => Failure::invalid_query(other.to_string()),
-            }
-        }
-        other => Failure::invalid_query(other.strip_backtrace()),
-    }
 }

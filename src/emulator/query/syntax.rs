@@ -27,6 +27,10 @@ pub(super) fn tokens(sql: &str) -> Outcome<Vec<TokenWithSpan>> {
 /// sqlparser's words, with the place as BigQuery writes it.
 pub(super) fn failure(text: &str) -> Failure {
     let text = text.trim_start_matches("sql parser error: ");
+    if let Some(token) = text.strip_prefix("No infix parser for token ") {
+        let token = token.split([' ', '(']).next().unwrap_or_default();
+        return Failure::invalid_query(format!("Syntax error: Unexpected operator {token}"));
+    }
     let text = text.replace(" at Line: ", " at [").replace(", Column: ", ":");
     let text = if text.contains(" at [") { text + "]" } else { text };
     Failure::invalid_query(format!("Syntax error: {text}"))

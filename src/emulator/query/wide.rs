@@ -81,6 +81,6 @@ fn with_items(state: &SessionState, plan: LogicalPlan, items: Vec<ExprWithAlias>
             let exprs = items.into_iter().map(item).collect::<Result<Vec<_>>>()?;
             LogicalPlanBuilder::from(input).project(exprs)?.build()
         }
-        other => datafusion::common::plan_err!("a SELECT list on top of {}", other.display()),
+        other => datafusion::common::internal_err!("a SELECT list on top of {}", other.display()),
     }
 }

@@ -17,8 +17,14 @@ const BLOCK_BYTES_MAX: u64 = 64 << 20;
 /// How many rows a file has. `read` is at its start.
 pub(super) fn count_rows<R: BufRead + Seek>(mut read: R) -> Outcome<u64> {
     let damaged = |what: &str| Failure::invalid(format!("the Avro file is damaged: {what}"));
-    let header = read_header_info(&mut read).map_err(|e| Failure::invalid(e.to_string()))?;
-    let codec = header.compression().map_err(|e| Failure::not_implemented(format!("Avro: {e}")))?;
+    let header = read_header_info(&mut read).map_err(|error| {
+        tracing::warn!(%error, "the header of an Avro file cannot be read");
+        damaged("its header cannot be read")
+    })?;
+    let codec = header.compression().map_err(|error| {
+        tracing::warn!(%error, "an Avro file has an unknown codec");
+        Failure::not_implemented("Avro files with this codec")
+    })?;
     if !matches!(codec, None | Some(CompressionCodec::Deflate | CompressionCodec::Snappy)) {
         return Err(Failure::not_implemented(format!("Avro files with the codec {codec:?}")));
     }

@@ -10,10 +10,11 @@ use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
 use datafusion::arrow::compute::kernels::cmp;
 use datafusion::arrow::compute::{concat, take};
 use datafusion::arrow::datatypes::{DataType, Field};
-use datafusion::common::{Result, exec_err, plan_err};
+use datafusion::common::Result;
 
 use crate::emulator::fields::Kind;
 use crate::emulator::query::floats::keys::Key;
+use crate::emulator::query::wording::{exec_err, plan_err};
 
 use super::Function;
 use super::rows::{given, ints, texts};

@@ -4,12 +4,13 @@ use chrono::{Datelike, NaiveDate, NaiveDateTime, TimeZone, Timelike};
 use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
-use datafusion::common::{Result, exec_err};
+use datafusion::common::Result;
 
 use super::Function;
 use super::rows::{Row, dates, datetimes, given, ints, texts, times, timestamps};
 use crate::emulator::encode::date_of;
 use crate::emulator::query::values;
+use crate::emulator::query::wording::exec_err;
 
 pub(super) const DAY_US: i64 = 86_400_000_000;
 /// What LAST_DAY(date) means.

@@ -6,12 +6,16 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, 
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::{SortOptions, cast, sort_to_indices, take};
 use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Int64Type};
-use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::common::{Result, ScalarValue};
 
 use super::rows::{floats, given};
 use super::signatures::{list_of, signature_name};
 use super::{Function, arrays};
 use crate::emulator::query::floats::keys::Key;
+use crate::emulator::query::wording::{exec_err, plan_err};
+
+/// BigQuery's own.
+const NUMBER_MAX: usize = 100_000;
 
 pub(super) fn functions() -> Vec<Function> {
     vec![
@@ -71,8 +75,8 @@ fn sorted(args: &[ArrayRef], n: usize, descending: bool) -> Result<ArrayRef> {
 
 fn number_of(args: &[ArrayRef], row: usize) -> Result<usize> {
     match usize::try_from(args[1].as_primitive::<Int64Type>().value(row)) {
-        Ok(count @ 1..) => Ok(count),
-        _ => exec_err!("The number of an approximate aggregate must be positive"),
+        Ok(count @ 1..=NUMBER_MAX) => Ok(count),
+        _ => exec_err!("The number of APPROX_QUANTILES must be from 1 to {NUMBER_MAX}"),
     }
 }
 

@@ -5,12 +5,13 @@ use std::fmt::Write;
 use chrono::{Datelike, NaiveDate, NaiveDateTime, Timelike};
 use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::array::timezone::Tz;
-use datafusion::common::{Result, exec_err};
+use datafusion::common::Result;
 
 use super::Function;
 use super::calendar::{DAY_US, in_range, naive, to_local, to_utc, week_of_year, zone};
 use super::rows::{dates, datetimes, given, texts, times, timestamps};
 use crate::emulator::query::values;
+use crate::emulator::query::wording::exec_err;
 
 pub(super) fn functions() -> Vec<Function> {
     let f = Function::listed;

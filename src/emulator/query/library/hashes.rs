@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use datafusion::arrow::array::ArrayRef;
-use datafusion::common::{Result, exec_err};
+use datafusion::common::Result;
 use md5::Md5;
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256, Sha512};
 use super::Function;
 use super::rows::{Row, binaries, given, texts};
 use super::text::is_bytes;
+use crate::emulator::query::wording::exec_err;
 
 pub(super) fn functions() -> Vec<Function> {
     let f = Function::listed;

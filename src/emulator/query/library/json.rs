@@ -4,7 +4,7 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray};
 use datafusion::arrow::datatypes::{
     DataType, Field, FieldRef, Float64Type, Int64Type, TimestampMicrosecondType,
 };
-use datafusion::common::{Result, exec_err};
+use datafusion::common::Result;
 use serde_json::Value;
 
 use super::Function;
@@ -13,6 +13,7 @@ use super::rows::{bools, floats, given, ints, text_lists, texts};
 use crate::emulator::encode::datetime_text;
 use crate::emulator::fields::Kind;
 use crate::emulator::query::values;
+use crate::emulator::query::wording::exec_err;
 
 const PATH: &str = "STRING -> STRING | STRING, STRING -> STRING";
 const PATH_TO_ARRAY: &str = "STRING -> ARRAY<STRING> | STRING, STRING -> ARRAY<STRING>";

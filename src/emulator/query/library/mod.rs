@@ -23,13 +23,14 @@ use std::sync::{Arc, LazyLock};
 use datafusion::arrow::array::{ArrayRef, new_null_array};
 use datafusion::arrow::compute::concat;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::{Result, ScalarValue, plan_err};
+use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature as DfSignature,
     Volatility,
 };
 
 use crate::emulator::fields::Kind;
+use crate::emulator::query::wording::plan_err;
 
 pub(super) use calendar::{LAST_DAY_DEFAULT, shift_day};
 pub(super) use nested::cast_nested;

@@ -7,13 +7,14 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray,
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::{concat, take};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields};
-use datafusion::common::{Result, exec_err, plan_err};
+use datafusion::common::Result;
 
 use super::Function;
 use super::rows::{Row, ints};
 use super::signatures::{list_of, signature_name, supertype};
 use crate::emulator::coerce::geography_text;
 use crate::emulator::fields::{Kind, RangeOf};
+use crate::emulator::query::wording::{exec_err, plan_err};
 use crate::emulator::query::{casts, types};
 
 pub(super) fn functions() -> Vec<Function> {

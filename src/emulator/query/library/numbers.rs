@@ -2,10 +2,11 @@
 
 use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::{DataType, i256};
-use datafusion::common::{Result, exec_err};
+use datafusion::common::Result;
 
 use super::Function;
 use super::rows::{Row, bools, floats, given, ints, numerics, texts};
+use crate::emulator::query::wording::exec_err;
 
 /// 1 as a NUMERIC.
 pub(super) const ONE: i128 = 1_000_000_000;

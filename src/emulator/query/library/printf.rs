@@ -2,10 +2,12 @@
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type};
-use datafusion::common::{Result, exec_err};
+use datafusion::common::Result;
 
 use super::Function;
 use crate::emulator::fields::Kind;
+use crate::emulator::query::library::signature_name;
+use crate::emulator::query::wording::{exec_err, plan_err};
 use crate::emulator::query::{casts, values};
 
 pub(super) fn functions() -> Vec<Function> {
@@ -13,7 +15,7 @@ pub(super) fn functions() -> Vec<Function> {
         "FORMAT",
         |given| match given.first() {
             Some(DataType::Utf8 | DataType::Null) => Ok((given.to_vec(), DataType::Utf8)),
-            _ => datafusion::common::plan_err!("FORMAT needs a format string"),
+            _ => plan_err!("FORMAT needs a format string"),
         },
         |args, n| {
             let one = |row: usize| formatted(args, row);
@@ -96,8 +98,10 @@ fn formatted(args: &[ArrayRef], row: usize) -> Result<Option<String>> {
 }
 
 fn verb_text(verb: char, spec: &Spec, value: &ArrayRef, row: usize) -> Result<String> {
-    let refused =
-        || exec_err!("Invalid type for argument of FORMAT: %{verb} does not take {}", value.data_type());
+    let refused = || {
+        let given = signature_name(value.data_type());
+        exec_err!("Invalid type for argument of FORMAT: %{verb} does not take {given}")
+    };
     Ok(match verb {
         'd' | 'i' | 'u' | 'x' | 'X' | 'o' => {
             let DataType::Int64 = value.data_type() else { return refused() };

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field};
-use datafusion::common::{Result, plan_err};
+use datafusion::common::Result;
 
 use crate::emulator::fields::Kind;
 use crate::emulator::query::casts::result_type;
+use crate::emulator::query::wording::plan_err;
 
 #[derive(Debug, Clone)]
 pub(in crate::emulator::query) struct Signature {

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 
 use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::{Result, exec_err};
+use datafusion::common::Result;
 use regex::Regex;
 
 use super::Function;
 use super::rows::{binaries, bools, given, ints, text_lists, texts};
+use crate::emulator::query::wording::exec_err;
 
 /// What one value of a query may grow to.
 const VALUE_BYTES_MAX: usize = 1 << 20;
