@@ -145,7 +145,7 @@ impl TableProvider for ScanTable {
         let all: Vec<usize> = (0..self.schema.fields().len()).collect();
         let columns = projection.unwrap_or(&all);
         let schema = Arc::new(self.schema.project(columns)?);
-        let parts = self.wanted_parts(state, filters)?;
+        let mut parts = self.wanted_parts(state, filters)?;
         let bytes: u64 = match self.whole_rows.load(Ordering::Relaxed) {
             true => parts.iter().map(|(_, part)| part.logical_bytes()).sum(),
             false => parts
@@ -162,10 +162,14 @@ impl TableProvider for ScanTable {
 
         let stored: Vec<usize> = columns.iter().copied().filter(|c| *c < self.stored_columns).collect();
         let stored = Arc::new(self.schema.project(&stored)?);
-        // Where the order of arrival matters (see `engine::latest`), nothing is read side by side.
+        // Where the order of arrival matters (see `engine::latest`), nothing is read side by side, and it is not that
+        // in which load jobs happened to end: from partition to partition keys mostly rise.
         let streams = match state.config_options().optimizer.repartition_file_scans {
             true => state.config().target_partitions().clamp(1, parts.len().max(1)),
-            false => 1,
+            false => {
+                parts.sort_by_key(|(_, part)| part.partition);
+                1
+            }
         };
         let mut groups: Vec<Vec<(usize, Part)>> = vec![Vec::new(); streams];
         let total: u64 = parts.iter().map(|(_, part)| part.rows).sum();

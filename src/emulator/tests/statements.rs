@@ -66,6 +66,41 @@ async fn a_struct_is_stored_by_the_place_of_its_fields() {
     .await;
 }
 
+#[tokio::test]
+async fn a_tie_for_the_latest_record_goes_to_the_earliest_partition_whichever_was_written_first() {
+    let rows = [
+        "INSERT d.t VALUES (1, DATE '2026-01-02', 'b'); ",
+        "INSERT d.t VALUES (1, DATE '2026-01-01', 'a'); ",
+    ];
+    for [first, second] in [rows, [rows[1], rows[0]]] {
+        let sql = format!(
+            "CREATE TABLE d.t (id INT64, day DATE, v STRING) PARTITION BY day; {first}{second}\
+             SELECT v FROM d.t QUALIFY ROW_NUMBER() OVER (PARTITION BY id ORDER BY id) = 1"
+        );
+        check(&[(&sql, "a")]).await;
+    }
+}
+
+#[tokio::test]
+async fn stored_nan_matches_nothing_and_comes_first() {
+    let rows = "CREATE TABLE d.t (k FLOAT64, v INT64); \
+                INSERT d.t VALUES (CAST('nan' AS FLOAT64), 1), (-0.0, 2), (5, 3), (NULL, 4); ";
+    check(&[
+        (
+            &format!(
+                "{rows}MERGE d.t USING (SELECT IEEE_DIVIDE(0, 0) AS k, 10 AS v UNION ALL SELECT 0.0, 20) AS s \
+                 ON t.k = s.k WHEN MATCHED THEN UPDATE SET v = s.v \
+                 WHEN NOT MATCHED THEN INSERT VALUES (s.k, s.v); SELECT k, v FROM d.t ORDER BY k, v"
+            ),
+            "NULL,4 NaN,1 NaN,10 -0.0,20 5.0,3",
+        ),
+        (&format!("{rows}DELETE d.t WHERE k = k; SELECT v FROM d.t ORDER BY k DESC"), "1 4"),
+        (&format!("{rows}UPDATE d.t SET v = 0 WHERE NOT (k < 1); SELECT k, v FROM d.t ORDER BY v, k"), "NaN,0 5.0,0 -0.0,2 NULL,4"),
+        (&format!("{rows}SELECT MIN(k), MAX(k), COUNT(DISTINCT k) FROM d.t"), "NaN,NaN,3"),
+    ])
+    .await;
+}
+
 /// A job's destination is another matter: its schema is compared by name.
 #[tokio::test]
 async fn rows_that_are_appended_to_a_destination_go_by_name() {
