@@ -220,7 +220,15 @@ fn check_expr(expr: &Expr, schema: &DFSchemaRef) -> Outcome<()> {
         Expr::InList(InList { expr, list, negated: _ }) => {
             list.iter().try_for_each(|item| pair("IN", expr, item))
         }
-        Expr::Like(Like { expr, pattern, .. }) => pair("LIKE", expr, pattern),
+        Expr::Like(Like { expr, pattern, .. }) => {
+            pair("LIKE", expr, pattern)?;
+            match field_of(expr, schema).and_then(|field| kind_of(&field)) {
+                Some(Kind::Bytes) => {
+                    Err(Failure::unsupported_sql("LIKE on BYTES with a pattern that is no literal"))
+                }
+                _ => Ok(()),
+            }
+        }
         Expr::Case(case) => {
             if case.expr.is_none()
                 && let Some(found) = case.when_then_expr.iter().find(|(when, _)| !kind_is(when, Kind::Bool))

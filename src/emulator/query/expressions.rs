@@ -5,8 +5,10 @@ use datafusion::sql::sqlparser::ast::{
     ValueWithSpan,
 };
 
+use super::likes::Patterns;
 use super::literals;
 use super::rewrite::{Rewriter, call, integer_literal, refuse_if, string_literal};
+use super::syntax::SHIFTS;
 use super::visible::{Shape, fields};
 use crate::emulator::wire::{Failure, Outcome};
 
@@ -88,10 +90,8 @@ impl Rewriter<'_> {
             },
             Expr::BinaryOp { left, op, right } => self.binary(*left, op, *right)?,
             Expr::Like { negated, any, expr, pattern, escape_char } => {
-                refuse_if(any, "LIKE ANY")?;
                 refuse_if(escape_char.is_some(), "ESCAPE")?;
-                let (expr, pattern) = (self.boxed(expr)?, self.boxed(pattern)?);
-                Expr::Like { negated, any: false, expr, pattern, escape_char: None }
+                self.like(*expr, Patterns { negated, quantified: any, patterns: *pattern })?
             }
             Expr::UnaryOp { op, expr } => self.unary(op, *expr)?,
             Expr::Extract { field, syntax: _, expr } => {
@@ -177,6 +177,14 @@ impl Rewriter<'_> {
             let (amount, unit) = self.interval(interval.clone())?;
             let name = if op == B::Plus { "bq_plus_interval" } else { "bq_minus_interval" };
             return Ok(call(name, vec![self.expr(left)?, amount, unit]));
+        }
+        // `a XOR SHIFT.LEFT XOR b`: what `<<` was respelled as.
+        if let (B::Xor, Expr::BinaryOp { left: value, op: B::Xor, right: shift }) = (&op, &left)
+            && let Expr::Identifier(shift) = shift.as_ref()
+            && let Some((_, function)) =
+                SHIFTS.iter().find(|(marker, _)| *marker == shift.value && shift.quote_style.is_none())
+        {
+            return Ok(call(function, vec![self.expr(value.as_ref().clone())?, self.expr(right)?]));
         }
         let (left, right) = (self.expr(left)?, self.expr(right)?);
         let function = match op {

@@ -8,6 +8,9 @@ use super::rewrite::{call, integer_literal, string_literal};
 use super::types;
 use crate::emulator::wire::{Failure, Outcome};
 
+/// The function that gives the bytes of a literal.
+pub(super) const BYTES_LITERAL: &str = "bq_from_hex";
+
 pub(super) fn value(value: Value) -> Outcome<Expr> {
     match value {
         Value::Number(text, false) => {
@@ -63,7 +66,7 @@ fn bytes(raw: &str, single: bool) -> Outcome<Expr> {
         let _ = write!(hex, "{byte:02x}");
         hex
     });
-    Ok(call("bq_from_hex", vec![string_literal(&hex)]))
+    Ok(call(BYTES_LITERAL, vec![string_literal(&hex)]))
 }
 
 fn unescaped(raw: &str, single_line: bool, is_bytes: bool) -> Outcome<Vec<u8>> {

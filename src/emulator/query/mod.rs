@@ -27,6 +27,7 @@ mod information_schema;
 mod insert;
 mod lateral;
 mod library;
+mod likes;
 mod literals;
 mod membership;
 mod merge;

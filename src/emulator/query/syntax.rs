@@ -14,6 +14,14 @@ use crate::emulator::wire::{Failure, Outcome};
 /// The function that a literal of a RANGE is read as: its type, and its text.
 pub(super) const RANGE_LITERAL: &str = "RANGE.LITERAL";
 
+/// The operators that sqlparser's dialect lacks, as the words that they are respelled with and our functions.
+/// Nobody else can write them: XOR is no operator of GoogleSQL, and of the right precedence.
+pub(super) const SHIFTS: [(&str, &str); 2] =
+    [("SHIFT.LEFT", "bq_shift_left"), ("SHIFT.RIGHT", "bq_shift_right")];
+
+/// What the list of patterns of `LIKE ALL` begins with, since sqlparser only knows `LIKE ANY`.
+pub(super) const LIKE_ALL: &str = "LIKE.ALL";
+
 /// sqlparser's own limit.
 const NESTING_MAX: u32 = 50;
 
@@ -53,6 +61,8 @@ fn typed_constructors(tokens: &[TokenWithSpan], out: &mut Vec<TokenWithSpan>, de
         return Err(Failure::invalid_query("Syntax error: the query is nested too deeply"));
     }
     let mut at = 0;
+    // Brackets of types that are open, of which `>>` closes two.
+    let mut types = 0_usize;
     while let Some(token) = tokens.get(at) {
         let rest = &tokens[at + 1..];
         let like = |text: Token| TokenWithSpan { token: text, span: token.span };
@@ -74,7 +84,39 @@ fn typed_constructors(tokens: &[TokenWithSpan], out: &mut Vec<TokenWithSpan>, de
             at += 1 + closing + length;
             continue;
         }
+        let opens = |t: Option<&TokenWithSpan>| t.is_some_and(|t| t.token == Token::Lt);
+        if TYPES.iter().any(|name| is_word(token, name)) && opens(rest.first()) {
+            types += 1;
+        }
         match (&token.token, rest) {
+            (Token::Gt, _) if types > 0 => {
+                types -= 1;
+                out.push(token.clone());
+                at += 1;
+            }
+            (Token::ShiftRight, _) if types > 0 => {
+                types = types.saturating_sub(2);
+                out.push(token.clone());
+                at += 1;
+            }
+            (Token::ShiftLeft | Token::ShiftRight, _) => {
+                let (marker, _) = SHIFTS[usize::from(token.token == Token::ShiftRight)];
+                let xor = || like(keyword(Keyword::XOR, "XOR"));
+                out.extend([xor(), like(keyword(Keyword::NoKeyword, marker)), xor()]);
+                at += 1;
+            }
+            (Token::Word(_), [quantifier, open, ..])
+                if is_word(token, "LIKE")
+                    && open.token == Token::LParen
+                    && (is_word(quantifier, "ALL") || is_word(quantifier, "SOME")) =>
+            {
+                let any = like(keyword(Keyword::ANY, "ANY"));
+                out.extend([token.clone(), any, open.clone()]);
+                if is_word(quantifier, "ALL") {
+                    out.extend([like(keyword(Keyword::NoKeyword, LIKE_ALL)), like(Token::Comma)]);
+                }
+                at += 3;
+            }
             (Token::Word(word), [dot, name, after, ..])
                 if word.value.eq_ignore_ascii_case("SAFE")
                     && dot.token == Token::Period
@@ -130,6 +172,9 @@ fn typed_constructors(tokens: &[TokenWithSpan], out: &mut Vec<TokenWithSpan>, de
     }
     Ok(())
 }
+
+/// What a type in angle brackets begins with.
+const TYPES: [&str; 3] = ["ARRAY", "STRUCT", "RANGE"];
 
 /// The bracket that must follow the type of a typed constructor.
 fn constructor(token: &Token) -> Option<Token> {

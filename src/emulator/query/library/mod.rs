@@ -5,6 +5,7 @@
 //! `SAFE.`, which answers NULL where the other fails.
 
 mod arrays;
+mod bytes;
 mod calendar;
 mod collected;
 mod formats;
@@ -147,6 +148,7 @@ static FUNCTIONS: LazyLock<Vec<Arc<Function>>> = LazyLock::new(|| {
     let mut functions = Vec::new();
     for list in [
         arrays::functions(),
+        bytes::functions(),
         calendar::functions(),
         collected::functions(),
         formats::functions(),

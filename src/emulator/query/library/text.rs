@@ -35,7 +35,12 @@ pub(super) fn functions() -> Vec<Function> {
         f("TRIM", "STRING -> STRING | STRING, STRING -> STRING", |args, n| trim(args, n, true, true)),
         f("LTRIM", "STRING -> STRING | STRING, STRING -> STRING", |args, n| trim(args, n, true, false)),
         f("RTRIM", "STRING -> STRING | STRING, STRING -> STRING", |args, n| trim(args, n, false, true)),
-        f("REPLACE", "STRING, STRING, STRING -> STRING", |args, n| {
+        f("REPLACE", "STRING, STRING, STRING -> STRING | BYTES, BYTES, BYTES -> BYTES", |args, n| {
+            if is_bytes(args) {
+                return binaries(args, n, |row| {
+                    Ok(Some(replaced(given!(row.bytes(0)), given!(row.bytes(1)), given!(row.bytes(2)))))
+                });
+            }
             texts(args, n, |row| {
                 let (text, from, to) = (given!(row.text(0)), given!(row.text(1)), given!(row.text(2)));
                 Ok(Some(if from.is_empty() { text.to_owned() } else { text.replace(from, to) }))
@@ -52,15 +57,26 @@ pub(super) fn functions() -> Vec<Function> {
                 Ok(Some(text.chars().filter_map(one).collect()))
             })
         }),
-        f("REVERSE", "STRING -> STRING", |args, n| {
+        f("REVERSE", "STRING -> STRING | BYTES -> BYTES", |args, n| {
+            if is_bytes(args) {
+                return binaries(args, n, |row| Ok(row.bytes(0).map(|b| b.iter().rev().copied().collect())));
+            }
             texts(args, n, |row| Ok(row.text(0).map(|text| text.chars().rev().collect())))
         }),
         f("CONCAT", "STRING... -> STRING | BYTES... -> BYTES", concat),
-        f("STARTS_WITH", "STRING, STRING -> BOOL", |args, n| {
-            bools(args, n, |row| Ok(Some(given!(row.text(0)).starts_with(given!(row.text(1))))))
+        f("STARTS_WITH", "STRING, STRING -> BOOL | BYTES, BYTES -> BOOL", |args, n| {
+            let is_bytes = is_bytes(args);
+            bools(args, n, |row| {
+                let either = |at| if is_bytes { row.bytes(at) } else { row.text(at).map(str::as_bytes) };
+                Ok(Some(given!(either(0)).starts_with(given!(either(1)))))
+            })
         }),
-        f("ENDS_WITH", "STRING, STRING -> BOOL", |args, n| {
-            bools(args, n, |row| Ok(Some(given!(row.text(0)).ends_with(given!(row.text(1))))))
+        f("ENDS_WITH", "STRING, STRING -> BOOL | BYTES, BYTES -> BOOL", |args, n| {
+            let is_bytes = is_bytes(args);
+            bools(args, n, |row| {
+                let either = |at| if is_bytes { row.bytes(at) } else { row.text(at).map(str::as_bytes) };
+                Ok(Some(given!(either(0)).ends_with(given!(either(1)))))
+            })
         }),
         f("CONTAINS_SUBSTR", "STRING, STRING -> BOOL", |args, n| {
             bools(args, n, |row| {
@@ -104,8 +120,8 @@ pub(super) fn functions() -> Vec<Function> {
                 Ok(Some(text.chars().skip(text.chars().count().saturating_sub(count)).collect()))
             })
         }),
-        f("LPAD", "STRING, INT64 -> STRING | STRING, INT64, STRING -> STRING", |args, n| pad(args, n, true)),
-        f("RPAD", "STRING, INT64 -> STRING | STRING, INT64, STRING -> STRING", |args, n| pad(args, n, false)),
+        f("LPAD", PAD, |args, n| pad(args, n, true)),
+        f("RPAD", PAD, |args, n| pad(args, n, false)),
         f("REPEAT", "STRING, INT64 -> STRING", |args, n| {
             texts(args, n, |row| {
                 let (text, count) = (given!(row.text(0)), not_negative("REPEAT", given!(row.int(1)))?);
@@ -185,6 +201,9 @@ pub(super) fn functions() -> Vec<Function> {
 
 const REGEXP_POSITIONS_TO_STRING: &str = "STRING, STRING -> STRING | STRING, STRING, INT64 -> STRING | \
                                           STRING, STRING, INT64, INT64 -> STRING";
+
+const PAD: &str = "STRING, INT64 -> STRING | STRING, INT64, STRING -> STRING | BYTES, INT64 -> BYTES | \
+                   BYTES, INT64, BYTES -> BYTES";
 
 const SUBSTR: &str = "STRING, INT64 -> STRING | STRING, INT64, INT64 -> STRING | BYTES, INT64 -> BYTES | \
                       BYTES, INT64, INT64 -> BYTES";
@@ -275,17 +294,46 @@ fn substr(args: &[ArrayRef], n: usize) -> Result<ArrayRef> {
     })
 }
 
+fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let (mut out, mut rest) = (Vec::with_capacity(bytes.len()), bytes);
+    while let Some(first) = rest.first() {
+        match rest.strip_prefix(from).filter(|_| !from.is_empty()) {
+            Some(behind) => {
+                out.extend_from_slice(to);
+                rest = behind;
+            }
+            None => {
+                out.push(*first);
+                rest = &rest[1..];
+            }
+        }
+    }
+    out
+}
+
 fn pad(args: &[ArrayRef], n: usize, left: bool) -> Result<ArrayRef> {
     let name = if left { "LPAD" } else { "RPAD" };
+    let check = |size: usize, is_empty: bool| match is_empty {
+        true => exec_err!("Third argument (pad pattern) for {name}() cannot be empty"),
+        false if size > VALUE_BYTES_MAX => {
+            exec_err!("Output of {name} exceeds max allowed output size of 1MB")
+        }
+        false => Ok(()),
+    };
+    if is_bytes(args) {
+        return binaries(args, n, |row| {
+            let (bytes, size) = (given!(row.bytes(0)), not_negative(name, given!(row.int(1)))?);
+            let pattern: &[u8] = if row.is_given(2) { given!(row.bytes(2)) } else { b" " };
+            check(size, pattern.is_empty())?;
+            let padding = pattern.iter().cycle().take(size.saturating_sub(bytes.len())).copied();
+            let bytes = bytes.iter().take(size).copied();
+            Ok(Some(if left { padding.chain(bytes).collect() } else { bytes.chain(padding).collect() }))
+        });
+    }
     texts(args, n, |row| {
         let (text, size) = (given!(row.text(0)), not_negative(name, given!(row.int(1)))?);
         let pattern = if row.is_given(2) { given!(row.text(2)) } else { " " };
-        if pattern.is_empty() {
-            return exec_err!("Third argument (pad pattern) for {name}() cannot be empty");
-        }
-        if size > VALUE_BYTES_MAX {
-            return exec_err!("Output of {name} exceeds max allowed output size of 1MB");
-        }
+        check(size, pattern.is_empty())?;
         let missing = size.saturating_sub(text.chars().count());
         let padding = pattern.chars().cycle().take(missing);
         let text = text.chars().take(size);
