@@ -59,6 +59,20 @@ pub enum Standing {
     Damaged,
 }
 
+impl Standing {
+    /// In a word; the same as in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Standing::Done => "done",
+            Standing::Empty => "empty",
+            Standing::Open => "open",
+            Standing::Failed => "failed",
+            Standing::Missing => "missing",
+            Standing::Damaged => "damaged",
+        }
+    }
+}
+
 impl LedgerWindow {
     pub fn state(&self) -> WindowState<'_> {
         WindowState::of(&self.entries)

@@ -22,6 +22,7 @@ pub mod partition;
 pub mod schema;
 pub mod reject;
 pub mod manifest;
+pub mod excerpt;
 
 // Tools: one subject each, used by stages and flows.
 pub mod config;
@@ -45,6 +46,7 @@ pub mod bigquery;
 pub mod plan;
 pub mod receipt;
 pub mod ledger;
+pub mod explore;
 pub mod pipeline;
 pub mod promote;
 pub mod verify;

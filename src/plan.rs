@@ -53,11 +53,19 @@ impl Document {
         serde_json::to_vec_pretty(self).map_err(|e| Error::failed("cannot write the plan").caused_by(e))
     }
 
+    /// Whether the pipeline's columns are still those that the run has staged.
+    pub fn has_columns_of(&self, pipeline: &Pipeline) -> bool {
+        self.settings.get(COLUMNS) == Some(&short_hash(json!(&pipeline.columns).to_string().as_bytes()))
+    }
+
     /// In order of time, without gaps.
     pub fn windows(&self) -> Vec<Window> {
         if self.whole { vec![self.range] } else { self.range.split(self.window_seconds) }
     }
 }
+
+/// The key of the columns' hash in a plan's settings.
+const COLUMNS: &str = "columns";
 
 /// The folder of all runs of a pipeline in the staging area.
 pub fn runs_folder(pipeline: &str) -> String {
@@ -116,7 +124,7 @@ impl Plan {
         let settings = [
             ("source", json!([identity, &source.query, &source.record_path, &source.row_number_column])),
             ("source.format", json!(pipeline.format.map(|f| f.to_string()))),
-            ("columns", json!(&pipeline.columns)),
+            (COLUMNS, json!(&pipeline.columns)),
             ("time", json!([&pipeline.time_column, &pipeline.epoch.to_string()])),
             ("transform.sql", json!(&pipeline.stage_sql)),
             ("stage", json!([pipeline.stage.file_mib_max, pipeline.stage.row_group_rows as u64])),

@@ -7,7 +7,7 @@ use arrow::record_batch::RecordBatch;
 use futures::{StreamExt, TryStreamExt};
 
 use super::corpus::{Batches, HeldBody, held_bytes};
-use super::staged::Staged;
+use super::staged::staged;
 use super::task::{Stage, Task};
 use crate::bigquery::BigQuery;
 use crate::config::Pipeline;
@@ -317,5 +317,5 @@ async fn open_bigquery(pipeline: &Pipeline, task: &Task) -> Result<BigQuery> {
 
 async fn staged_files(pipeline: &Pipeline, task: &Task) -> Result<Vec<StagedPartition>> {
     let run = task.staged_run.as_deref().filter(|run| !run.is_empty());
-    Ok(Staged::read(pipeline, run).await?.partitions)
+    Ok(staged(pipeline, run).await?.partitions)
 }

@@ -9,13 +9,12 @@ use tokio::task::JoinSet;
 
 use super::machine::{Build, Machine};
 use super::report::FORMAT;
-use super::staged::Staged;
+use super::staged::staged;
 use super::statistics::quantile;
 use super::usage::Usage;
 use crate::config::Pipeline;
-use crate::engine::{DayFiles, Table};
 use crate::error::{Error, Result};
-use crate::pipeline::open_engine;
+use crate::explore::Explorer;
 use crate::telemetry::peak_rss_bytes;
 
 /// Which queries, over which rows, how often.
@@ -86,29 +85,20 @@ pub async fn run(options: &Options) -> Result<Report> {
     if queries.is_empty() {
         return Err(Error::usage("there is no query in the file"));
     }
-    let staged = Staged::read(&pipeline, options.run.as_deref()).await?;
-    let days: Vec<DayFiles> = staged
-        .partitions
-        .iter()
-        .map(|partition| DayFiles {
-            day: partition.partition.day(pipeline.epoch),
-            urls: partition.files.iter().map(|file| file.url.clone()).collect(),
-        })
-        .collect();
-    let engine = open_engine(&pipeline, std::env::temp_dir())?;
-    let table = Table::of_days(&engine, &pipeline.name, &days).await?;
+    let staged = staged(&pipeline, options.run.as_deref()).await?;
+    let explorer = Arc::new(Explorer::new(vec![pipeline.clone()], Some(staged.run.clone()))?);
 
     let mut rows = Vec::with_capacity(queries.len());
     for (number, query) in queries.iter().enumerate() {
         // The first answer, at least, is not measured: it says what the query is, and whether it is right.
         let mut given = 0;
         for _ in 0..options.warm_up.max(1) {
-            given = ask(&table, query).await.map_err(|e| e.context(format!("query {}", number + 1)))?.rows;
+            given = ask(&explorer, query).await.map_err(|e| e.context(format!("query {}", number + 1)))?.rows;
         }
         rows.push(given);
     }
-    let (serial, serially) = round(&table, &queries, 1, options.runs).await?;
-    let (concurrent, concurrently) = round(&table, &queries, options.concurrency, options.runs).await?;
+    let (serial, serially) = round(&explorer, &queries, 1, options.runs).await?;
+    let (concurrent, concurrently) = round(&explorer, &queries, options.concurrency, options.runs).await?;
     let mut reports = Vec::with_capacity(queries.len());
     for (number, sql) in queries.iter().enumerate() {
         let latency = |answers: &[Answer]| latency(answers, number, rows[number]);
@@ -144,16 +134,16 @@ struct Answer {
     seconds: f64,
 }
 
-async fn ask(table: &Table, sql: &str) -> Result<Answer> {
+async fn ask(explorer: &Explorer, sql: &str) -> Result<Answer> {
     let started = Instant::now();
-    let rows =
-        table.select(sql).await?.try_fold(0, async |sum, batch| Ok(sum + batch.num_rows() as u64)).await?;
+    let answer = explorer.plan(sql, None).await?.rows()?;
+    let rows = answer.try_fold(0, async |sum, batch| Ok(sum + batch.num_rows() as u64)).await?;
     Ok(Answer { query: 0, rows, seconds: started.elapsed().as_secs_f64() })
 }
 
 /// `askers` at once, each with every query `runs` times; each begins with another one.
 async fn round(
-    table: &Table,
+    explorer: &Arc<Explorer>,
     queries: &Arc<Vec<String>>,
     askers: usize,
     runs: u32,
@@ -161,12 +151,12 @@ async fn round(
     let (started, before) = (Instant::now(), Usage::now());
     let mut at_work = JoinSet::new();
     for asker in 0..askers.max(1) {
-        let (table, queries) = (table.clone(), Arc::clone(queries));
+        let (explorer, queries) = (Arc::clone(explorer), Arc::clone(queries));
         at_work.spawn(async move {
             let mut answers = Vec::new();
             for turn in 0..runs as usize * queries.len() {
                 let query = (asker + turn) % queries.len();
-                answers.push(Answer { query, ..ask(&table, &queries[query]).await? });
+                answers.push(Answer { query, ..ask(&explorer, &queries[query]).await? });
             }
             Ok::<_, Error>(answers)
         });

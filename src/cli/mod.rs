@@ -5,6 +5,7 @@ mod bench;
 mod completions;
 mod connect;
 mod demo;
+mod diff;
 mod emulator;
 mod gc;
 mod output;
@@ -14,6 +15,7 @@ mod rejects;
 mod replacing;
 mod rows_output;
 mod source;
+mod sql;
 mod status;
 mod table;
 mod verify;
@@ -43,6 +45,7 @@ Examples:
   api2bq status flows                             runs, windows, rows per day, what is missing
   api2bq verify flows                             prove it again: journal, files, BigQuery
   api2bq promote flows --days 30                  rebuild production from staging
+  api2bq sql -c 'SELECT COUNT(*) FROM flows'      SQL over staged rows, the journal and files
   api2bq query 'SELECT COUNT(*) FROM LANL.flows'  GoogleSQL, with its price first
   api2bq table show LANL.flows                    columns, partitions, times and labels
   api2bq bench                                    how fast the stages are on this machine
@@ -65,6 +68,8 @@ enum Command {
     Rejects(rejects::Args),
     Gc(gc::Args),
     Promote(promote::Args),
+    Sql(sql::Args),
+    Diff(diff::Args),
     Query(query::Args),
     Table(table::Args),
     Source(source::Args),
@@ -194,7 +199,11 @@ impl Command {
     /// What there is after Ctrl-C.
     fn interrupted_hint(&self) -> String {
         match self {
-            Command::Status(_) | Command::Verify(_) | Command::Rejects(_) => ONLY_READS.to_owned(),
+            Command::Status(_)
+            | Command::Verify(_)
+            | Command::Rejects(_)
+            | Command::Sql(_)
+            | Command::Diff(_) => ONLY_READS.to_owned(),
             Command::Table(args) => args.interrupted_hint(),
             _ => format!("what was done stays; the same command resumes: `{}`", backfill::resume_command()),
         }
@@ -209,6 +218,8 @@ impl Command {
             Command::Rejects(args) => rejects::run(args).await,
             Command::Gc(args) => gc::run(args).await,
             Command::Promote(args) => promote::run(args).await,
+            Command::Sql(args) => sql::run(args, global).await,
+            Command::Diff(args) => diff::run(args).await,
             Command::Query(args) => query::run(args, global).await,
             Command::Table(args) => table::run(args, global).await,
             Command::Source(args) => source::run(args).await,

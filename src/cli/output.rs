@@ -11,7 +11,6 @@ use super::{Global, LogFormat};
 use crate::bigquery::Rows;
 use crate::effects::Retries;
 use crate::error::{Error, Result};
-use crate::ledger::Standing;
 use crate::manifest::WindowCounts;
 use crate::plan::Until;
 use crate::receipt::Receipt;
@@ -164,18 +163,6 @@ fn equation(totals: &WindowCounts) -> String {
 pub(super) fn json(result: &impl Serialize) -> Result<String> {
     let json = serde_json::to_string_pretty(result);
     json.map(|json| json + "\n").map_err(|e| Error::failed("cannot write the result").caused_by(e))
-}
-
-/// How far a window has come, in a word; the same as in JSON.
-pub(super) fn word(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Done => "done",
-        Standing::Empty => "empty",
-        Standing::Open => "open",
-        Standing::Failed => "failed",
-        Standing::Missing => "missing",
-        Standing::Damaged => "damaged",
-    }
 }
 
 /// `1 row`, `1,234 rows`.

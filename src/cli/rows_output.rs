@@ -51,7 +51,7 @@ impl RowsOutput {
         self.output.as_deref().filter(|path| *path != Path::new("-"))
     }
 
-    fn is_for_terminal(&self) -> bool {
+    pub(super) fn is_for_terminal(&self) -> bool {
         self.path().is_none() && io::stdout().is_terminal()
     }
 
@@ -100,15 +100,25 @@ impl RowsOutput {
         // Rows and bars on one terminal would be mixed up.
         let show = if self.is_for_terminal() { Show::Off } else { global.show() };
         let transfer = Transfer::new(show, rows_expected);
+        self.write_counted(schema, batches, &|rows| transfer.add(rows)).await
+    }
+
+    /// Writes all batches, and tells `count` how many rows have been written each time.
+    pub(super) async fn write_counted(
+        &self,
+        schema: &SchemaRef,
+        batches: impl Stream<Item = Result<RecordBatch>> + Send,
+        count: &(dyn Fn(u64) + Sync),
+    ) -> Result<u64> {
         let Some(path) = self.path() else {
             let out = Box::new(BufWriter::with_capacity(BUFFER_BYTES, io::stdout()));
-            return render(self.format(), schema, out, batches, &transfer).await;
+            return render(self.format(), schema, out, batches, count).await;
         };
         let target = Target::find(path)?;
         let open = tokio::task::spawn_blocking(move || target.open());
         let (file, replacing) = open.await.map_err(died)??;
         let out = Box::new(BufWriter::with_capacity(BUFFER_BYTES, file));
-        let rows = render(self.format(), schema, out, batches, &transfer).await?;
+        let rows = render(self.format(), schema, out, batches, count).await?;
         replacing.finish()?;
         Ok(rows)
     }
@@ -119,7 +129,7 @@ async fn render(
     schema: &SchemaRef,
     out: Box<dyn Write + Send>,
     batches: impl Stream<Item = Result<RecordBatch>> + Send,
-    transfer: &Transfer,
+    count: &(dyn Fn(u64) + Sync),
 ) -> Result<u64> {
     let schema = Arc::clone(schema);
     let mut batches = std::pin::pin!(batches);
@@ -130,15 +140,15 @@ async fn render(
     let mut renderer = start.await.map_err(died)??;
     let mut rows = 0;
     while let Some(batch) = next {
-        let count = batch.num_rows() as u64;
+        let num_rows = batch.num_rows() as u64;
         let write = tokio::task::spawn_blocking(move || (renderer.write(&batch), renderer));
         let written;
         (written, renderer) = write.await.map_err(died)?;
         if written? == Reader::Gone {
             return Ok(rows);
         }
-        rows += count;
-        transfer.add(count);
+        rows += num_rows;
+        count(num_rows);
         next = batches.try_next().await?;
     }
     tokio::task::spawn_blocking(move || renderer.finish()).await.map_err(died)??;

@@ -294,7 +294,7 @@ fn bars(window: &ShownWindow) -> Vec<Bar> {
     };
     let [records, duplicates, rejects, staged] = counts;
     let partition = one.map_or(String::new(), |one| one.partition.to_string());
-    let state = output::word(window.state).to_owned();
+    let state = window.state.word().to_owned();
     let mut bars = vec![Bar {
         cells: vec![days, partition, state, records, duplicates, rejects, staged],
         state: window.state,
@@ -302,7 +302,7 @@ fn bars(window: &ShownWindow) -> Vec<Bar> {
         remark: reason,
     }];
     for day in window.partitions.iter().filter(|_| one.is_none()) {
-        let state = if day.rows == 0 { output::word(Standing::Empty) } else { "" };
+        let state = if day.rows == 0 { Standing::Empty.word() } else { "" };
         let mut cells = vec![day.day.to_string(), day.partition.to_string(), state.to_owned()];
         cells.extend([String::new(), String::new(), String::new(), count(day.rows)]);
         bars.push(Bar { cells, state: window.state, rows: Some(day.rows), remark: String::new() });

@@ -99,7 +99,7 @@ fn text(report: &Report, source_asked: bool) -> String {
         );
     }
     for left in &report.unfinished {
-        let state = output::word(left.state);
+        let state = left.state.word();
         let reason = left.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
         text += &format!("{state:<11} run `{}`, {}{reason}\n", left.run, left.window);
     }

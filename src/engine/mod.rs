@@ -1,7 +1,13 @@
 //! The only place where a DataFusion session is built.
 
+pub mod bucket;
+mod days;
+mod explain;
 mod files;
 pub mod latest;
+mod sql;
+mod text;
+mod words;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +20,11 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 use crate::error::{Error, Result};
 
-pub use files::{DayFiles, Table};
+pub use days::{DayFile, DayFiles};
+pub use explain::Operator;
+pub use files::is_file;
+pub use sql::{Joins, Query, Scanned, Sql, Statement, TableName, plain};
+pub use words::type_name;
 
 /// Limits that every query of one process shares.
 #[derive(Debug, Clone)]

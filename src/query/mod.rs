@@ -1,12 +1,12 @@
 //! GoogleSQL in BigQuery for a user: what it would cost first, then the answer.
 
 mod as_of;
-mod excerpt;
 mod parameters;
 mod price;
 
 use crate::bigquery::{Answered, BigQuery, DryRun, JobFailure, Need, Query, Running, in_utc};
 use crate::error::{Error, Kind, Result};
+use crate::excerpt::excerpt;
 use crate::tables::{parse_duration, parse_time};
 
 pub use parameters::parse_parameters;
@@ -64,7 +64,7 @@ fn is_script(sql: &str) -> bool {
 fn explain(failure: &JobFailure, query: &Query, kind: Kind) -> Error {
     let JobFailure { reason, message, .. } = failure;
     let message = in_utc(message);
-    let message = match excerpt::excerpt(&query.sql, &message) {
+    let message = match excerpt(&query.sql, &message) {
         Some(excerpt) => format!("{message}\n{excerpt}"),
         None => message,
     };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanCount, MultiProgress, ProgressBar};
+use indicatif::{DecimalBytes, HumanCount, MultiProgress, ProgressBar};
 
 use super::{AbortOnDrop, BARS, LINE_EVERY, Show, say, style};
 
@@ -46,6 +46,57 @@ impl Drop for Transfer {
             bar.finish_and_clear();
         }
     }
+}
+
+/// A query that reads and has nothing to show yet, or shows it elsewhere.
+#[derive(Debug)]
+pub struct Scanning {
+    bar: Option<ProgressBar>,
+    _ticks: Option<AbortOnDrop>,
+}
+
+impl Scanning {
+    /// `read` says how many rows and bytes have been read so far.
+    pub fn new(show: Show, read: impl Fn() -> (u64, u64) + Send + 'static) -> Scanning {
+        let started = Instant::now();
+        let bar = (show == Show::Bars).then(|| {
+            let bar = BARS.get_or_init(MultiProgress::new).add(ProgressBar::new_spinner());
+            bar.set_style(style("{spinner} {msg}"));
+            bar
+        });
+        let ticks = match (&bar, show) {
+            (Some(bar), _) => {
+                let bar = bar.clone();
+                Some(AbortOnDrop(tokio::spawn(async move {
+                    loop {
+                        tokio::time::sleep(REDRAWN_EVERY).await;
+                        bar.set_message(read_line(read(), started.elapsed()));
+                        bar.tick();
+                    }
+                })))
+            }
+            (None, Show::Lines) => {
+                Some(every_ten_seconds(move || format!("{}\n", read_line(read(), started.elapsed()))))
+            }
+            (None, _) => None,
+        };
+        Scanning { bar, _ticks: ticks }
+    }
+}
+
+impl Drop for Scanning {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+const REDRAWN_EVERY: Duration = Duration::from_millis(200);
+
+fn read_line((rows, bytes): (u64, u64), elapsed: Duration) -> String {
+    let rate = rows as f64 / elapsed.as_secs_f64().max(0.001);
+    format!("{} rows read  {}  {}/s", HumanCount(rows), DecimalBytes(bytes), HumanCount(rate as u64))
 }
 
 /// Time that passes while a job runs.
@@ -106,6 +157,12 @@ fn rows_line(rows: u64, total: u64, elapsed: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_of_a_scan_has_rows_bytes_and_rate() {
+        let line = read_line((250_000, 1_500_000), Duration::from_secs(10));
+        assert_eq!(line, "250,000 rows read  1.50 MB  25,000/s");
+    }
 
     #[test]
     fn a_line_has_rows_rate_and_what_is_left() {

@@ -14,6 +14,8 @@ fn every_commands_help_reads_as_reviewed() {
         "rejects",
         "gc",
         "promote",
+        "sql",
+        "diff",
         "query",
         "table",
         "table create",

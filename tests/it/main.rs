@@ -38,6 +38,7 @@ mod query;
 mod resume;
 mod rows;
 mod secrets;
+mod sql;
 mod statement_kills;
 mod sweeps;
 mod table;

@@ -3,17 +3,13 @@
 use std::sync::Arc;
 
 use futures::TryStreamExt;
-use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
 use object_store::path::Path as ObjectPath;
-use object_store::{
-    ClientOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
-    StaticCredentialProvider,
-};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig};
 use url::Url;
 
-use super::{Created, Listed, REQUEST_TIMEOUT, weather};
+use super::{Created, Listed, weather};
+use crate::engine::bucket;
 use crate::error::{Error, Result};
-use crate::location::emulator_url;
 
 #[derive(Debug, Clone)]
 pub(super) struct Bucket {
@@ -24,35 +20,14 @@ pub(super) struct Bucket {
 impl Bucket {
     /// The bucket, and its URL with a slash at the end.
     pub(super) fn open(url: &Url) -> Result<(Bucket, Url)> {
-        let bucket = url.host_str().unwrap_or_default();
-        let mut builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
-        let mut client = ClientOptions::new().with_timeout(REQUEST_TIMEOUT);
-        if let Some(base) = emulator_url("STORAGE_EMULATOR_HOST") {
-            let credential = GcpCredential { bearer: String::new() };
-            builder = GoogleCloudStorageBuilder::new()
-                .with_bucket_name(bucket)
-                .with_base_url(&base)
-                .with_credentials(Arc::new(StaticCredentialProvider::new(credential)));
-            // An emulator is never behind a proxy. Naming one is the only way to have the
-            // environment's ignored, and excluding all hosts the way not to use that one either.
-            client = client.with_allow_http(true).with_proxy_url(&base).with_proxy_excludes("*");
-        }
+        let name = url.host_str().unwrap_or_default();
         // Retries are counted and shown in one place, for every door alike: here none are hidden.
-        let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
-        let objects = builder.with_retry(retry).with_client_options(client).build().map_err(|e| {
-            let error = Error::usage(format!("cannot open bucket `{bucket}`"))
-                .hint("set GOOGLE_APPLICATION_CREDENTIALS, or run `gcloud auth application-default login`");
-            // What cannot be decoded is quoted in this cause: it may be the key.
-            match e.to_string().contains("Unable to decode service account") {
-                true => error.context("the credentials file is not one that Google writes"),
-                false => error.caused_by(e),
-            }
-        })?;
+        let objects = bucket::open(name, RetryConfig { max_retries: 0, ..RetryConfig::default() })?;
         let prefix = ObjectPath::from_url_path(url.path())
             .map_err(|e| Error::usage(format!("`{url}` is no place in a bucket")).caused_by(e))?;
         let mut url = url.clone();
         url.set_path(&format!("{}/", url.path().trim_end_matches('/')));
-        Ok((Bucket { objects: Arc::new(objects), prefix }, url))
+        Ok((Bucket { objects, prefix }, url))
     }
 
     pub(super) async fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {

@@ -8,7 +8,6 @@ mod bucket;
 mod folder;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use url::Url;
 
@@ -281,6 +280,3 @@ fn weather(error: object_store::Error) -> Error {
         failure.retryable()
     }
 }
-
-/// Requests to a bucket are given up after this long, and repeated as everything else is.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);

@@ -1,4 +1,4 @@
-//! The line of SQL that an error of BigQuery points at.
+//! The line of SQL that an error points at.
 
 use std::sync::LazyLock;
 
@@ -12,7 +12,7 @@ const TAB_WIDTH: usize = 8;
 const AROUND: usize = 60;
 
 /// The line and a caret below the place that `message` names.
-pub(super) fn excerpt(sql: &str, message: &str) -> Option<String> {
+pub fn excerpt(sql: &str, message: &str) -> Option<String> {
     let place = PLACE.captures_iter(message).last()?;
     let number: usize = place[1].parse().ok()?;
     let column: usize = place[2].parse().ok()?;
