@@ -100,14 +100,19 @@ pub(super) fn arrow_type(text: &str) -> Option<ArrowType> {
     arrow_of(&parsed)
 }
 
+fn arrow_field(name: &str, data_type: &DataType) -> Option<ArrowField> {
+    let metadata = kind(data_type).map(Kind::metadata).unwrap_or_default();
+    Some(ArrowField::new(name, arrow_of(data_type)?, true).with_metadata(metadata))
+}
+
 fn arrow_of(data_type: &DataType) -> Option<ArrowType> {
     match data_type {
         DataType::Array(ArrayElemTypeDef::AngleBracket(item)) => {
-            Some(ArrowType::List(Arc::new(ArrowField::new("item", arrow_of(item)?, true))))
+            Some(ArrowType::List(Arc::new(arrow_field("item", item)?)))
         }
         DataType::Struct(fields, _) => {
             let field = |(at, field): (usize, &datafusion::sql::sqlparser::ast::StructField)| {
-                Some(ArrowField::new(field_name(at, field), arrow_of(&field.field_type)?, true))
+                arrow_field(&field_name(at, field), &field.field_type)
             };
             Some(ArrowType::Struct(fields.iter().enumerate().map(field).collect::<Option<Fields>>()?))
         }

@@ -59,6 +59,11 @@ async fn a_struct_is_stored_by_the_place_of_its_fields() {
             "20,10",
         ),
         (
+            "CREATE TABLE d.t (j ARRAY<JSON>); INSERT d.t VALUES ([JSON '{\"k\":2}']), ([]); \
+             SELECT j[SAFE_OFFSET(0)].k FROM d.t WHERE ARRAY_LENGTH(j) = 1",
+            "2",
+        ),
+        (
             "CREATE TABLE d.t (s STRUCT<a INT64, b STRING>); INSERT d.t SELECT STRUCT('x' AS b, 10 AS a)",
             "Value has type STRUCT<b STRING, a INT64> which cannot be inserted into column s",
         ),

@@ -7,6 +7,7 @@ use datafusion::arrow::array::{
     ListBuilder, Scalar, TimestampMicrosecondBuilder, UInt64Array,
 };
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
+use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::compute::kernels::cmp;
 use datafusion::arrow::compute::{concat, take};
 use datafusion::arrow::datatypes::{DataType, Field};
@@ -37,8 +38,10 @@ pub(super) fn functions() -> Vec<Function> {
             |given| one_array("ARRAY_REVERSE", given),
             |args, n| rebuilt(args, n, |offsets, row| (offsets[row]..offsets[row + 1]).rev().collect()),
         ),
-        Function::generic("ARRAY_FIRST", |given| ends("ARRAY_FIRST", given), |args, n| end(args, n, true)),
-        Function::generic("ARRAY_LAST", |given| ends("ARRAY_LAST", given), |args, n| end(args, n, false)),
+        Function::generic("ARRAY_FIRST", |given| ends("ARRAY_FIRST", given), |args, n| end(args, n, true))
+            .keeping_kind(),
+        Function::generic("ARRAY_LAST", |given| ends("ARRAY_LAST", given), |args, n| end(args, n, false))
+            .keeping_kind(),
         Function::generic("ARRAY_CONCAT", concat_types, array_concat),
         Function::generic("join", join_types, |args, n| match args.first().map(|a| a.data_type()) {
             Some(DataType::List(_)) => array_concat(args, n),
@@ -145,6 +148,10 @@ fn concat_types(given: &[DataType]) -> Result<(Vec<DataType>, DataType)> {
     });
     let item = items.collect::<Option<Vec<_>>>().and_then(supertype);
     match item {
+        // With what is known of the elements besides their type.
+        Some(_) if given.iter().all(|list| matches!(list, DataType::List(_)) && *list == given[0]) => {
+            Ok((given.to_vec(), given[0].clone()))
+        }
         Some(item) => {
             let list = list_of(if item == DataType::Null { DataType::Int64 } else { item });
             Ok((vec![list.clone(); given.len()], list))
@@ -218,6 +225,15 @@ fn in_array_types(given: &[DataType]) -> Result<(Vec<DataType>, DataType)> {
     plan_err!("No matching signature for operator IN UNNEST for argument types: {}", types.join(", "))
 }
 
+fn equal_to(items: &ArrayRef, value: &ArrayRef) -> Result<BooleanArray> {
+    if !value.data_type().is_nested() {
+        return Ok(cmp::eq(items, &Scalar::new(Arc::clone(value)))?);
+    }
+    let compare = datafusion::arrow::array::make_comparator(items, value, SortOptions::default())?;
+    let equal = |at: usize| (items.is_valid(at) && value.is_valid(0)).then(|| compare(at, 0).is_eq());
+    Ok((0..items.len()).map(equal).collect())
+}
+
 /// TRUE when an element is equal, else NULL when one of them is, else FALSE.
 fn in_array(args: &[ArrayRef], n: usize) -> Result<ArrayRef> {
     let list = args[1].as_list::<i32>();
@@ -230,7 +246,7 @@ fn in_array(args: &[ArrayRef], n: usize) -> Result<ArrayRef> {
         }
         let items = Key::Above.of_array(&list.value(row));
         let value = Key::Below.of_array(&args[0].slice(row, 1));
-        let equal = cmp::eq(&items, &Scalar::new(value))?;
+        let equal = equal_to(&items, &value)?;
         let any = equal.true_count() > 0;
         found.push(if any {
             Some(true)

@@ -21,7 +21,7 @@ mod text;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::{ArrayRef, new_null_array};
+use datafusion::arrow::array::{ArrayRef, AsArray, new_null_array};
 use datafusion::arrow::compute::concat;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue};
@@ -69,6 +69,8 @@ pub(super) struct Function {
     is_volatile: bool,
     /// What the result's Arrow type does not tell: that a text is JSON.
     kind: Option<Kind>,
+    /// Whether the kind of the arguments, which their Arrow types do not tell either, is that of the result.
+    keeps_kind: bool,
     /// Whether JSON may stand where a signature has STRING.
     takes_json: bool,
     /// In place of `compute`, where that needs to know which texts are JSON.
@@ -85,6 +87,7 @@ impl Function {
             compute,
             is_volatile: false,
             kind: None,
+            keeps_kind: false,
             takes_json: false,
             compute_seeing: None,
         }
@@ -98,6 +101,7 @@ impl Function {
             compute,
             is_volatile: false,
             kind: None,
+            keeps_kind: false,
             takes_json: true,
             compute_seeing: None,
         }
@@ -111,6 +115,7 @@ impl Function {
             compute,
             is_volatile: false,
             kind: None,
+            keeps_kind: false,
             takes_json: true,
             compute_seeing: None,
         }
@@ -126,6 +131,11 @@ impl Function {
 
     fn refusing_json(self) -> Self {
         Function { takes_json: false, ..self }
+    }
+
+    /// The result is of what the arguments are of: an array of JSON, or one JSON of such an array.
+    fn keeping_kind(self) -> Self {
+        Function { keeps_kind: true, ..self }
     }
 
     fn of_kind(self, kind: Kind) -> Self {
@@ -251,9 +261,16 @@ impl ScalarUDFImpl for Call {
         }
         let given: Vec<DataType> = args.arg_fields.iter().map(|f| f.data_type().clone()).collect();
         let field = Field::new(&self.name, self.return_type(&given)?, true);
-        Ok(Arc::new(match self.function.kind {
-            Some(kind) => field.with_metadata(kind.metadata()),
-            None => field,
+        let mut kept = args.arg_fields.iter().filter(|_| self.function.keeps_kind);
+        let kind = self.function.kind.or_else(|| kept.find_map(|field| Kind::of_field(field)));
+        Ok(Arc::new(match (kind, field.data_type()) {
+            // Of an array it is said at the items.
+            (Some(kind), DataType::List(item)) => {
+                let item = item.as_ref().clone().with_metadata(kind.metadata());
+                field.with_data_type(DataType::List(Arc::new(item)))
+            }
+            (Some(kind), _) => field.with_metadata(kind.metadata()),
+            (None, _) => field,
         }))
     }
 
@@ -276,9 +293,17 @@ impl ScalarUDFImpl for Call {
             false => datafusion::arrow::compute::cast(&result, args.return_type())?,
         };
         match scalar {
-            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?)),
+            true => Ok(ColumnarValue::Scalar(only_value(&result)?)),
             false => Ok(ColumnarValue::Array(result)),
         }
+    }
+}
+
+/// The value of an array of one. DataFusion's own way forgets what is known of the items of a list.
+pub(super) fn only_value(array: &ArrayRef) -> Result<ScalarValue> {
+    match array.data_type() {
+        DataType::List(_) => Ok(ScalarValue::List(Arc::new(array.as_list::<i32>().slice(0, 1)))),
+        _ => ScalarValue::try_from_array(array, 0),
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) fn functions() -> Vec<Function> {
     vec![
         Function::literal("struct", struct_type, make_struct),
         Function::literal("field", field_type, field),
-        Function::generic("array", array_type, make_array),
+        Function::generic("array", array_type, make_array).keeping_kind(),
         Function::literal("subscript", subscript_type, |args, n| match args[0].data_type() {
             DataType::Utf8 => super::json::part(args, n),
             _ => element(args, n, 0, false),
