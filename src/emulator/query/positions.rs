@@ -10,13 +10,14 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_nu
 use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, internal_err};
-use datafusion::logical_expr::expr::InList;
+use datafusion::logical_expr::expr::{InList, InSubquery};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
     BinaryExpr, ColumnarValue, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator,
     ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Union, Volatility,
 };
 
-use super::library::{cast_nested, supertype};
+use super::library::{cast_nested, only_value, supertype};
 use crate::emulator::wire::Outcome;
 
 /// The plan with casts where STRUCTs of several types meet.
@@ -34,10 +35,13 @@ pub(super) fn match_structs(plan: LogicalPlan) -> Result<LogicalPlan> {
             schema.merge(input.schema());
         }
         let mut changed = false;
+        let names = NamePreserver::new(&node);
         let node = node.map_expressions(|expr| {
+            let (name, is_set) = (names.save(&expr), matches!(expr, Expr::GroupingSet(_)));
             let matched = expr.transform_up(|e| matched(e, &schema))?;
             changed |= matched.transformed;
-            Ok(matched)
+            // GROUPING SETS themselves have no name.
+            Ok(if is_set { matched } else { matched.update_data(|e| name.restore(e)) })
         })?;
         // What is cast here has other types, and the nodes above take theirs from those.
         Ok(Transformed::yes(if changed { node.data.recompute_schema()? } else { node.data }))
@@ -130,6 +134,23 @@ fn matched(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::InList(InList { expr, list, .. }) => {
             alike(std::iter::once(expr.as_mut()).chain(list).collect(), schema)?
         }
+        Expr::InSubquery(InSubquery { expr, subquery, .. }) => {
+            let given = expr.get_type(schema)?;
+            let rows = subquery.subquery.schema();
+            let item = rows.fields().first().map_or(DataType::Null, |f| f.data_type().clone());
+            match common_type([&given, &item]) {
+                Some(common) => {
+                    let columns =
+                        rows.columns().into_iter().map(|c| as_type(Expr::Column(c), &common).alias("item"));
+                    let columns: Vec<Expr> = columns.collect();
+                    let rows = Arc::clone(&subquery.subquery);
+                    subquery.subquery = Arc::new(LogicalPlanBuilder::from(rows).project(columns)?.build()?);
+                    **expr = as_type(mem::take(expr), &common);
+                    true
+                }
+                None => false,
+            }
+        }
         Expr::ScalarFunction(function) if matches!(function.name(), "coalesce" | "nullif") => {
             alike(function.args.iter_mut().collect(), schema)?
         }
@@ -196,7 +217,7 @@ pub(super) fn as_stored(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef
     }
 }
 
-/// The expression as one of another type, under the same name.
+/// The expression as one of another type.
 pub(super) fn as_type(expr: Expr, to: &DataType) -> Expr {
     let signature = Signature::any(1, Volatility::Immutable);
     ScalarUDF::new_from_impl(AsType { to: to.clone(), signature }).call(vec![expr])
@@ -217,10 +238,6 @@ impl ScalarUDFImpl for AsType {
         &self.signature
     }
 
-    fn schema_name(&self, args: &[Expr]) -> Result<String> {
-        Ok(args.iter().map(|e| e.schema_name().to_string()).collect())
-    }
-
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
         Ok(self.to.clone())
     }
@@ -238,7 +255,7 @@ impl ScalarUDFImpl for AsType {
             ColumnarValue::Array(array) => Ok(ColumnarValue::Array(cast_nested(array, &self.to, false)?)),
             ColumnarValue::Scalar(scalar) => {
                 let cast = cast_nested(&scalar.to_array()?, &self.to, false)?;
-                Ok(ColumnarValue::Scalar(datafusion::common::ScalarValue::try_from_array(&cast, 0)?))
+                Ok(ColumnarValue::Scalar(only_value(&cast)?))
             }
         }
     }
