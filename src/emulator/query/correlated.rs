@@ -12,9 +12,10 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DataFusionError, Result, ScalarValue, internal_err};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::{Exists, InSubquery};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature, Subquery, Volatility,
+    BinaryExpr, ColumnarValue, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator,
+    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Subquery, Volatility, lit,
 };
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use tokio::runtime::Runtime;
@@ -41,15 +42,52 @@ pub(super) fn bind_subqueries(plan: LogicalPlan, state: &SessionState, all: bool
         for input in node.inputs() {
             schema.merge(input.schema());
         }
+        let is_filter = matches!(node, LogicalPlan::Filter(_));
         node.map_expressions(|expr| {
-            expr.transform_up(|e| match subquery_of(&e) {
-                Some(subquery) if all || depends_on_array(subquery)? => bound(e, &schema, state),
-                _ => Ok(Transformed::no(e)),
-            })
+            let bind = |expr: Expr, exactly: bool| {
+                expr.transform_up(|e| match subquery_of(&e) {
+                    Some(subquery)
+                        if all
+                            || (exactly && matches!(e, Expr::InSubquery(_)))
+                            || depends_on_array(subquery)? =>
+                    {
+                        bound(e, &schema, state)
+                    }
+                    _ => Ok(Transformed::no(e)),
+                })
+            };
+            if !is_filter {
+                return bind(expr, false);
+            }
+            let conditions = split_conjunction_owned(expr).into_iter().map(|condition| {
+                let exactly = !is_true_or_not(&condition);
+                Ok(bind(condition, exactly)?.data)
+            });
+            let conditions = conditions.collect::<Result<Vec<_>>>()?;
+            Ok(Transformed::yes(conjunction(conditions).unwrap_or_else(|| lit(true))))
         })?
         .map_data(LogicalPlan::recompute_schema)
     })?;
     Ok(rewritten.data)
+}
+
+/// Whether an IN that is NULL makes a condition of WHERE what an IN that is FALSE makes of it. That is what it is
+/// where DataFusion makes a join of it that marks rows.
+fn is_true_or_not(condition: &Expr) -> bool {
+    fn is_positive(expr: &Expr) -> bool {
+        match expr {
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::And | Operator::Or, right }) => {
+                is_positive(left) && is_positive(right)
+            }
+            Expr::InSubquery(within) => !within.negated,
+            other => !other.exists(|e| Ok(matches!(e, Expr::InSubquery(_)))).unwrap_or(true),
+        }
+    }
+    match condition {
+        Expr::InSubquery(_) => true,
+        Expr::Not(inner) if matches!(inner.as_ref(), Expr::InSubquery(_)) => true,
+        other => is_positive(other),
+    }
 }
 
 fn subquery_of(expr: &Expr) -> Option<&Subquery> {

@@ -220,8 +220,7 @@ async fn plan(
         .map_err(|e| query_failure(&e))?;
     let bound = correlated::bind_subqueries(plan.clone(), &state, false).map_err(|e| query_failure(&e))?;
     let planned = match physical(&state, bound, names, describes).await? {
-        // DataFusion's word for a subquery that it cannot make a join of.
-        Err(e) if e.to_string().contains("Physical plan does not support logical expression") => {
+        Err(error) if is_unjoined(&error) => {
             let bound = correlated::bind_subqueries(plan, &state, true).map_err(|e| query_failure(&e))?;
             physical(&state, bound, names, describes).await?
         }
@@ -229,6 +228,14 @@ async fn plan(
     };
     let (plan, fields) = planned.map_err(|e| query_failure(&e))?;
     Ok(Prepared { fields, plan, task: context.task_ctx(), scans })
+}
+
+/// DataFusion's words for a subquery that it cannot make a join of: at all, or for NOT IN with an outer column.
+fn is_unjoined(error: &DataFusionError) -> bool {
+    let said = error.to_string();
+    ["Physical plan does not support logical expression", "null_aware anti join only supports single column"]
+        .iter()
+        .any(|words| said.contains(words))
 }
 
 /// The plan as it runs, and the columns of its result. What the planner says comes as it is.
