@@ -196,7 +196,7 @@ fn list(objects: &Objects, bucket: &Bucket, arguments: &Arguments) -> Outcome<St
             escape(&document.key),
             document.record.generation,
             rfc3339(document.record.updated_ms),
-            escape(&document.etag()),
+            escape(document.etag()),
             document.size()
         );
     }
