@@ -13,8 +13,10 @@ use crate::manifest::{Manifest, StagedFile, WindowCounts};
 /// A pipeline and what its journal says.
 pub(super) type Journal<'j> = (&'j Pipeline, &'j Ledger);
 
+type Count = fn(&WindowCounts) -> u64;
+
 /// Counts of a window, by the name of their column.
-const COUNTS: [(&str, fn(&WindowCounts) -> u64); 6] = [
+const COUNTS: [(&str, Count); 6] = [
     ("records", |counts| counts.records),
     ("staged", |counts| counts.staged),
     ("duplicates", |counts| counts.duplicates),
