@@ -42,4 +42,5 @@ mod sql;
 mod statement_kills;
 mod sweeps;
 mod table;
+mod table_deletes;
 mod table_copies;

@@ -55,6 +55,9 @@ pub(super) async fn run(args: Args) -> Result<()> {
     let table = bigquery.named(&args.table);
     let (mut found, mut recover_at_ms) = look(&bigquery, &table).await?;
     if args.dry_run {
+        if is_missing(&bigquery, &table, &found).await {
+            return Err(no_partition(&table));
+        }
         return match args.format {
             Format::Text => output::print(&format!("{table} would be deleted: {}\n", contents(&found))),
             Format::Json => report(&table, &found, recover_at_ms, false),
@@ -118,7 +121,19 @@ async fn look(bigquery: &BigQuery, table: &Address) -> Result<(Document, Option<
     Ok((found, recover_at_ms))
 }
 
-/// BigQuery describes a partition that is not there as an empty one, until it is to be deleted.
+/// Whether there is no such partition, as far as the list of them can be had: BigQuery describes one that is not
+/// there as an empty one, until it is to be deleted.
+async fn is_missing(bigquery: &BigQuery, table: &Address, found: &Document) -> bool {
+    let Some(partition) = &table.partition else { return false };
+    // Rows that are still in the streaming buffer may belong to a partition that is not listed yet.
+    if found.rows() > 0 || found.value.get("streamingBuffer").is_some() {
+        return false;
+    }
+    let whole = Address { partition: None, ..table.clone() };
+    let listed = bigquery.at(found.text("location")).partitions(&whole).await;
+    listed.is_ok_and(|listed| !listed.iter().any(|found| found["partition_id"] == partition.as_str()))
+}
+
 fn no_partition(table: &Address) -> Error {
     let whole = Address { partition: None, ..table.clone() };
     let partition = table.partition.as_deref().unwrap_or_default();

@@ -29,6 +29,9 @@ def environment(work):
     stamp = work / "installed.txt"
     wanted = (HERE / "requirements.txt").read_text()
     if not stamp.exists() or stamp.read_text() != wanted:
+        # A link goes; what it leads to is not ours to clear.
+        if (work / "venv").is_symlink():
+            (work / "venv").unlink()
         subprocess.run([sys.executable, "-m", "venv", "--clear", work / "venv"], check=True)
         pip = [python, "-m", "pip", "install", "--quiet", "-r", HERE / "requirements.txt"]
         subprocess.run(pip, check=True)
