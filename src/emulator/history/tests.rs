@@ -84,6 +84,8 @@ impl Context {
 fn every_version_is_found_at_its_time_also_after_a_restart() {
     let context = context();
     context.create("t");
+    // There must be a millisecond in which it is empty.
+    std::thread::sleep(Duration::from_millis(3));
     let times: Vec<i64> = [("20240101", 1), ("20240102", 2), ("20240101", 3), ("20240102", 4)]
         .iter()
         .map(|(day, rows)| context.replace("t", day, *rows))
