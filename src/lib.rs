@@ -8,7 +8,7 @@
 //! windows    -> Arrow   SQL file      + journal per day    over N days
 //! ```
 //!
-//! Imports run one way: cli -> flows -> stages -> tools -> words. Stages never import each other:
+//! Imports run one way: cli -> surfaces -> flows -> stages -> tools -> words. Stages never import each other:
 //! decode, transform and stage share Arrow's record batch, stage and load share the manifest.
 //!
 //! # Why not folders by kind (models, services, handlers)?
@@ -59,6 +59,9 @@ pub mod bench;
 // Stand-ins, so that everything runs offline: the source's API and BigQuery itself.
 pub mod demo;
 pub mod emulator;
+
+// Surfaces: what people and programs speak to while it runs.
+pub mod gateway;
 
 // What the user sees.
 pub mod cli;

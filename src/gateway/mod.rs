@@ -1,0 +1,29 @@
+//! The gateway: JSON rows in by HTTP, durable before they are acknowledged, exactly once into BigQuery.
+//!
+//! ```text
+//! POST ──► auth ──► decode ────► spool ─────────► answer
+//!          argon2   columns,     group commit:    "Submitted", n accepted,
+//!          once     rejects by   one write,       rejected by index, an id
+//!                   index        one fsync
+//!                                  │
+//!                                  ▼ full or old: sealed
+//!                 segment ──► Parquet ──► intent ──► load job ──► loaded ──► segment deleted
+//!                             staged      journal    appends      journal
+//! ```
+//!
+//! A row has one owner at every instant. Until the answer it is its sender's, who may send it again.
+//! From the answer on it is in one segment of the [`spool`], which the disk has. Once the intent of that
+//! segment is in the journal, its load job is driven to its end, whatever happens to the segment's
+//! file. Only when `loaded` is in the journal the file goes. A segment's id is its folder in the
+//! journal, and the job's id is made of the rows: the same segment met twice, after a kill at any
+//! point, is the same load.
+//!
+//! # Why is a row that cannot be loaded refused, and not taken?
+//! Its sender is the only one who can mend it. So the columns' rules are applied before the answer, by
+//! the same code as for a backfill, and what is acknowledged fits the table.
+//!
+//! # Why a spool, and not rows straight into BigQuery?
+//! A load job takes seconds, and a table takes 1,500 a day; senders want an answer in milliseconds.
+//! Streaming inserts answer in time, but may store a row twice or, when an answer is lost, not at all.
+
+pub mod spool;

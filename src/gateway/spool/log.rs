@@ -1,0 +1,416 @@
+//! The spool without its thread: appends to one segment, syncs, goes on to the next, mends at the start.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::disk::{Disk, DiskFile};
+use super::segment::{self, Behind, HEAD_BYTES, RECORD_HEAD_BYTES, SEQUENCES_MAX, SegmentId};
+use crate::error::{Error, Kind, Result};
+
+/// How much a spool holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// A segment ends once it has this many bytes.
+    pub segment_bytes: u64,
+    /// Of all segments together. Beyond it records are refused, never dropped.
+    pub disk_bytes_max: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        // 16 MiB: read into memory as a whole, and written anew at a start after a kill.
+        Options { segment_bytes: 16 << 20, disk_bytes_max: 4 << 30 }
+    }
+}
+
+/// Why a record was not taken. It is not in the spool then, or nobody will ever be told that it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// The spool or its disk is full. Room comes back as segments are loaded.
+    Full,
+    /// The disk failed to sync: nothing it says can be relied on, and the process has to end.
+    Stopped(String),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refused::Full => f.write_str("the spool is full"),
+            Refused::Stopped(why) => write!(f, "the spool has stopped: {why}"),
+        }
+    }
+}
+
+/// A segment that gets no more records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sealed {
+    pub id: SegmentId,
+    pub records: u64,
+    pub bytes: u64,
+}
+
+/// What a start found that should not have been there. For people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mended {
+    /// The unfinished end of the last segment is gone, as a power loss or a kill leaves it.
+    Cut { file: String, bytes: u64 },
+    /// Bytes at the end of the last segment are no records. They are kept in a file of their own.
+    KeptEnd { file: String, bytes: u64 },
+    /// Acknowledged records are damaged. The file is set aside, and nothing is loaded from it.
+    SetAside { file: String, offset: u64, records_before: u64 },
+}
+
+impl fmt::Display for Mended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Mended::Cut { file, bytes } => {
+                write!(
+                    f,
+                    "`{file}` ended in {bytes} bytes of an unfinished record, which nobody was promised"
+                )
+            }
+            Mended::KeptEnd { file, bytes } => {
+                write!(
+                    f,
+                    "{bytes} bytes that are no records were at the end of a segment; they are in `{file}`"
+                )
+            }
+            Mended::SetAside { file, offset, records_before } => write!(
+                f,
+                "a segment is damaged at byte {offset}, behind {records_before} good records; it is kept as `{file}` and not loaded"
+            ),
+        }
+    }
+}
+
+/// The segments of one folder.
+#[derive(Debug)]
+pub struct Log<D: Disk> {
+    disk: D,
+    options: Options,
+    sealed: BTreeMap<u64, Sealed>,
+    sealed_bytes: u64,
+    active: Active<D::File>,
+    /// Of no segment there ever was.
+    next_number: u64,
+    stopped: Option<String>,
+}
+
+#[derive(Debug)]
+struct Active<F> {
+    id: SegmentId,
+    file: F,
+    /// On the disk, and what the file is as long as nothing is pending.
+    durable: u64,
+    records: u64,
+    next_sequence: u64,
+    pending: Vec<u8>,
+    pending_records: u64,
+    /// A part of a write was taken back, and the disk may not know it yet.
+    is_cut: bool,
+}
+
+pub(super) fn file_name(number: u64) -> String {
+    format!("{number:016x}.seg")
+}
+
+/// The number in a segment's file name, whatever has become of the segment.
+fn number_of(name: &str) -> Option<(u64, &str)> {
+    let (number, state) = name.split_once('.')?;
+    Some((u64::from_str_radix(number, 16).ok().filter(|_| number.len() == 16)?, state))
+}
+
+impl<D: Disk> Log<D> {
+    /// Opens the folder, mends what a crash left, and starts a new segment.
+    pub fn open(disk: D, options: Options) -> Result<(Log<D>, Vec<Mended>)> {
+        let mut mended = Vec::new();
+        let mut sealed = BTreeMap::new();
+        let mut empty = Vec::new();
+        let names = disk.list().map_err(|e| failed("list its files", e))?;
+        let numbers = names.iter().filter_map(|name| number_of(name));
+        let next_number = numbers.clone().map(|(number, _)| number + 1).max().unwrap_or(1);
+        let mut segments: Vec<u64> =
+            numbers.filter(|(_, state)| *state == "seg").map(|(number, _)| number).collect();
+        segments.sort_unstable();
+        for name in names.iter().filter(|name| name.ends_with(".new")) {
+            disk.remove(name).map_err(|e| failed("remove a half written file", e))?;
+        }
+        // Backwards: one is whole if there are records in a later one.
+        let mut is_whole = false;
+        for number in segments.into_iter().rev() {
+            match mend(&disk, number, is_whole, &mut mended)? {
+                After::Records(segment) => drop(sealed.insert(number, segment)),
+                After::Empty => empty.push(number),
+                After::SetAside => {}
+            }
+            is_whole |= empty.last() != Some(&number);
+        }
+        let active = start(&disk, next_number).map_err(|e| failed("start a segment", e))?;
+        // Not before: the highest number that was ever used must be among the files.
+        for number in empty {
+            disk.remove(&file_name(number)).map_err(|e| failed("remove an empty segment", e))?;
+        }
+        disk.sync_folder().map_err(|e| failed("sync its folder", e))?;
+        let next_number = next_number + 1;
+        let sealed_bytes = sealed.values().map(|sealed: &Sealed| sealed.bytes).sum();
+        Ok((Log { disk, options, sealed, sealed_bytes, active, next_number, stopped: None }, mended))
+    }
+
+    /// Takes a record, which is durable after the next [`Log::commit`].
+    pub fn append(&mut self, payload: &[u8]) -> Result<u64, Refused> {
+        self.check()?;
+        let bytes = RECORD_HEAD_BYTES as u64 + payload.len() as u64;
+        if self.bytes() + bytes > self.options.disk_bytes_max {
+            return Err(Refused::Full);
+        }
+        let active = &mut self.active;
+        let sequence = active.next_sequence;
+        active.id.write(&mut active.pending, sequence, active.durable, payload).map_err(|_| Refused::Full)?;
+        active.next_sequence += 1;
+        active.pending_records += 1;
+        Ok(sequence)
+    }
+
+    /// Makes everything appended durable: one write, one sync. After [`Refused::Full`] none of it is
+    /// in the log.
+    pub fn commit(&mut self) -> Result<(), Refused> {
+        self.check()?;
+        let active = &mut self.active;
+        if active.pending.is_empty() {
+            return Ok(());
+        }
+        let (bytes, records) = (active.pending.len() as u64, active.pending_records);
+        let written = active.file.append(&active.pending);
+        active.pending.clear();
+        active.pending_records = 0;
+        if let Err(error) = written {
+            // What of it is in the file must not stay: its sender is told that it is not.
+            return match active.file.truncate(active.durable) {
+                Ok(()) => {
+                    active.is_cut = true;
+                    tracing::warn!(%error, "the spool cannot be written");
+                    Err(Refused::Full)
+                }
+                Err(error) => Err(self.stop("cannot take back a write", &error)),
+            };
+        }
+        if let Err(error) = active.file.sync() {
+            // Never again: a second sync of pages that the first one gave up returns without an error.
+            return Err(self.stop("cannot sync a segment", &error));
+        }
+        active.is_cut = false;
+        active.durable += bytes;
+        active.records += records;
+        if active.durable >= self.options.segment_bytes || active.is_used_up() {
+            // All is durable whether or not the next segment can be started; then the next commit tries.
+            match self.seal() {
+                Err(Refused::Full) | Ok(_) => {}
+                Err(stopped) => return Err(stopped),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the active segment, if it has records, and starts the next.
+    pub fn seal(&mut self) -> Result<Option<Sealed>, Refused> {
+        self.check()?;
+        if !self.active.pending.is_empty() {
+            self.commit()?;
+        }
+        if self.active.records == 0 {
+            return Ok(None);
+        }
+        if self.active.is_cut
+            && let Err(error) = self.active.file.sync()
+        {
+            return Err(self.stop("cannot sync a segment", &error));
+        }
+        self.active.is_cut = false;
+        let number = self.next_number;
+        self.next_number += 1;
+        let next = match start(&self.disk, number) {
+            Ok(next) => next,
+            Err(error) if error.is_sync => return Err(self.stop("cannot sync a new segment", &error.error)),
+            Err(error) => {
+                tracing::warn!(error = %error.error, "the spool cannot start a segment");
+                return Err(Refused::Full);
+            }
+        };
+        let Active { id, durable: bytes, records, .. } = std::mem::replace(&mut self.active, next);
+        let sealed = Sealed { id, records, bytes };
+        self.sealed.insert(id.number, sealed);
+        self.sealed_bytes += bytes;
+        Ok(Some(sealed))
+    }
+
+    /// Segments that wait to be loaded, in their order.
+    pub fn sealed(&self) -> impl Iterator<Item = Sealed> + '_ {
+        self.sealed.values().copied()
+    }
+
+    /// Forgets a segment whose records are durable elsewhere.
+    ///
+    /// A power loss may bring it back, under the same id: whoever loaded it knows that id.
+    pub fn remove(&mut self, id: SegmentId) -> Result<()> {
+        if self.sealed.get(&id.number).is_some_and(|sealed| sealed.id == id) {
+            self.disk.remove(&file_name(id.number)).map_err(|e| failed("remove a loaded segment", e))?;
+            self.forget(id);
+        }
+        Ok(())
+    }
+
+    /// Sets a segment aside that was found damaged after the start. Its bytes take no room any more.
+    pub fn set_aside(&mut self, id: SegmentId) -> Result<()> {
+        if self.sealed.get(&id.number).is_some_and(|sealed| sealed.id == id) {
+            set_aside(&self.disk, id.number)?;
+            self.forget(id);
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, id: SegmentId) {
+        let bytes = self.sealed.remove(&id.number).map_or(0, |sealed| sealed.bytes);
+        self.sealed_bytes -= bytes;
+    }
+
+    /// Bytes of all segments, with what waits for the next commit.
+    pub fn bytes(&self) -> u64 {
+        self.sealed_bytes + self.active.durable + self.active.pending.len() as u64
+    }
+
+    pub fn pending_bytes(&self) -> usize {
+        self.active.pending.len()
+    }
+
+    /// Records of the active segment, those that wait for the next commit left out.
+    pub fn active_records(&self) -> u64 {
+        self.active.records
+    }
+
+    fn check(&self) -> Result<(), Refused> {
+        self.stopped.clone().map_or(Ok(()), |why| Err(Refused::Stopped(why)))
+    }
+
+    fn stop(&mut self, what: &str, error: &std::io::Error) -> Refused {
+        let why = format!("{what}: {error}");
+        self.stopped = Some(why.clone());
+        Refused::Stopped(why)
+    }
+}
+
+impl<F> Active<F> {
+    /// A commit has at most half of a segment's sequences, and the other half is still there.
+    fn is_used_up(&self) -> bool {
+        self.next_sequence - self.id.first_sequence() >= SEQUENCES_MAX / 2
+    }
+}
+
+/// The records of a sealed segment: sequence and payload. An error is damage.
+pub fn read<D: Disk>(disk: &D, id: SegmentId) -> Result<Vec<(u64, Vec<u8>)>> {
+    let file = file_name(id.number);
+    let bytes = disk.read(&file).map_err(|e| failed(&format!("read `{file}`"), e))?;
+    let found = segment::read(&bytes, id.number);
+    if found.id != Some(id) || found.behind != Behind::Nothing {
+        let damaged = format!("segment `{file}` of the spool is damaged at byte {}", found.end);
+        return Err(Error::new(Kind::Damaged, damaged));
+    }
+    Ok(found.records.into_iter().map(|r| (r.sequence, bytes[r.payload].to_vec())).collect())
+}
+
+struct StartError {
+    error: std::io::Error,
+    is_sync: bool,
+}
+
+impl From<StartError> for std::io::Error {
+    fn from(error: StartError) -> Self {
+        error.error
+    }
+}
+
+/// A new segment that survives a power loss: the file first, then its name in the folder.
+fn start<D: Disk>(disk: &D, number: u64) -> Result<Active<D::File>, StartError> {
+    let id = SegmentId { number, nonce: fastrand::u128(..) };
+    let name = file_name(number);
+    let mut file = disk.create(&name).map_err(|error| StartError { error, is_sync: false })?;
+    if let Err(error) = file.append(&id.head()) {
+        // A number is used once. What cannot be removed now is found at the next start.
+        let _ = disk.remove(&name);
+        return Err(StartError { error, is_sync: false });
+    }
+    let synced = file.sync().and_then(|()| disk.sync_folder());
+    synced.map_err(|error| StartError { error, is_sync: true })?;
+    let (durable, next_sequence) = (HEAD_BYTES as u64, id.first_sequence());
+    let (pending, records, pending_records, is_cut) = (Vec::new(), 0, 0, false);
+    Ok(Active { id, file, durable, records, next_sequence, pending, pending_records, is_cut })
+}
+
+/// What an earlier process's segment is after the start.
+enum After {
+    Records(Sealed),
+    Empty,
+    SetAside,
+}
+
+/// Reads a segment that an earlier process wrote. `is_whole`: all of it was durable.
+fn mend<D: Disk>(disk: &D, number: u64, is_whole: bool, mended: &mut Vec<Mended>) -> Result<After> {
+    let file = file_name(number);
+    let bytes = disk.read(&file).map_err(|e| failed(&format!("read `{file}`"), e))?;
+    if !is_whole && bytes.len() <= HEAD_BYTES {
+        // Records come after the head is durable: there never was one.
+        return Ok(After::Empty);
+    }
+    let found = segment::read(&bytes, number);
+    let (offset, records) = (found.end as u64, found.records.len() as u64);
+    let is_damaged = if is_whole { found.behind != Behind::Nothing } else { found.behind == Behind::Damage };
+    let Some(id) = found.id.filter(|_| !is_damaged) else {
+        let file = set_aside(disk, number)?;
+        mended.push(Mended::SetAside { file, offset, records_before: records });
+        return Ok(After::SetAside);
+    };
+    let sealed = Sealed { id, records, bytes: offset };
+    if is_whole {
+        return Ok(if records == 0 { After::Empty } else { After::Records(sealed) });
+    }
+    let (good, rest) = bytes.split_at(found.end);
+    match found.behind {
+        Behind::Nothing | Behind::Damage => {}
+        Behind::Incomplete => mended.push(Mended::Cut { file: file.clone(), bytes: rest.len() as u64 }),
+        Behind::Torn => {
+            let kept = format!("{number:016x}.end");
+            write_anew(disk, number, &kept, rest)?;
+            mended.push(Mended::KeptEnd { file: kept, bytes: rest.len() as u64 });
+        }
+    }
+    // Written anew even where it reads well: after a sync that failed, pages read well that are not on
+    // the disk, and what was read here may have come from just such pages.
+    write_anew(disk, number, &file, good)?;
+    Ok(if records == 0 { After::Empty } else { After::Records(sealed) })
+}
+
+/// Replaces or makes a file: after a crash it is the old one or the new one, whole.
+fn write_anew<D: Disk>(disk: &D, number: u64, name: &str, bytes: &[u8]) -> Result<()> {
+    let draft = format!("{number:016x}.new");
+    let write = || {
+        let mut file = disk.create(&draft)?;
+        file.append(bytes)?;
+        file.sync()?;
+        disk.rename(&draft, name)?;
+        disk.sync_folder()
+    };
+    write().map_err(|e| {
+        failed(&format!("write `{name}` anew"), e).hint("free some space on its disk; nothing is lost")
+    })
+}
+
+/// Gives a damaged segment another name, and returns that.
+fn set_aside<D: Disk>(disk: &D, number: u64) -> Result<String> {
+    let aside = format!("{number:016x}.damaged");
+    let set_aside = disk.rename(&file_name(number), &aside).and_then(|()| disk.sync_folder());
+    set_aside.map_err(|e| failed("set a damaged segment aside", e))?;
+    Ok(aside)
+}
+
+fn failed(what: &str, error: impl Into<std::io::Error>) -> Error {
+    Error::failed(format!("the spool cannot {what}")).caused_by(error.into())
+}
