@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "the modules of a test binary have no outside")]
 
 mod agree;
+mod appends;
 mod bad_config;
 mod bad_decode;
 mod bad_encodings;
