@@ -133,6 +133,15 @@ impl Error {
         self.inner.kind
     }
 
+    /// The same once more, for whoever only has it to look at: its kind, its words and its hint.
+    pub fn again(&self) -> Error {
+        let again = Error::new(self.kind(), self.to_string());
+        match self.hint_text() {
+            Some(hint) => again.hint(hint),
+            None => again,
+        }
+    }
+
     pub fn hint_text(&self) -> Option<&str> {
         self.inner.hint.as_deref()
     }

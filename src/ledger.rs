@@ -13,7 +13,7 @@ use crate::stage::Store;
 use crate::stage::journal::Chain;
 
 /// Everything that was ever begun. What is damaged is named, and hides nothing of the rest.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Ledger {
     /// By when they were last written to, the newest last.
     pub runs: Vec<Run>,
@@ -168,10 +168,8 @@ pub async fn read(store: &Store, pipeline: &str) -> Result<Ledger> {
             _ => {}
         }
     }
-    let mut runs = Vec::with_capacity(found.len());
-    for (id, listing) in found {
-        runs.push(read_run(store, pipeline, id, listing).await?);
-    }
+    let read = found.into_iter().map(|(id, listing)| read_run(store, pipeline, id, listing));
+    let mut runs: Vec<Run> = futures::stream::iter(read).buffered(READS_AT_ONCE).try_collect().await?;
     runs.sort_by(|a, b| (a.written_unix_ms, &a.id).cmp(&(b.written_unix_ms, &b.id)));
     Ok(Ledger { runs })
 }
@@ -199,7 +197,7 @@ struct Listing {
     newest: BTreeMap<Window, u32>,
 }
 
-/// Chains read at once: a bucket answers each read in its own time.
+/// Runs read at once, and chains of each: a bucket answers each read in its own time.
 const READS_AT_ONCE: usize = 8;
 
 async fn read_run(store: &Store, pipeline: &str, id: String, listing: Listing) -> Result<Run> {

@@ -128,6 +128,9 @@ pub struct Manifest {
     /// The rejects that were kept, a line each. Other files beside it are of attempts before this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejects: Option<StagedFile>,
+    /// How long the attempt took from the first request to the last file. For forecasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetch_ms: Option<u64>,
 }
 
 /// What the load jobs of a manifest will write to, and how.

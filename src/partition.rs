@@ -84,6 +84,29 @@ pub fn spans(windows: impl IntoIterator<Item = Window>) -> String {
     format!("{}{more}", shown.join(", "))
 }
 
+/// A length of time in its largest whole unit: `1d`, `3h`, `90m`, `45s`.
+pub fn length(seconds: i64) -> String {
+    const UNITS: [(i64, &str); 3] = [(SECONDS_PER_DAY, "d"), (3600, "h"), (60, "m")];
+    let unit = UNITS.iter().find(|(unit, _)| seconds > 0 && seconds % unit == 0);
+    unit.map_or_else(|| format!("{seconds}s"), |(unit, letter)| format!("{}{letter}", seconds / unit))
+}
+
+/// Seconds of a length as [`length`] writes it.
+pub fn parse_length(text: &str) -> Result<i64, String> {
+    let seconds = || {
+        let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+        let unit = match unit {
+            "d" => SECONDS_PER_DAY,
+            "h" => 3600,
+            "m" => 60,
+            "s" => 1,
+            _ => return None,
+        };
+        number.parse::<i64>().ok()?.checked_mul(unit).filter(|seconds| *seconds > 0)
+    };
+    seconds().ok_or_else(|| "want a length, as `1d`, `3h` or `90m`".into())
+}
+
 /// 1-based day of a second.
 pub fn day_of(second: i64) -> i64 {
     second.saturating_sub(1).div_euclid(SECONDS_PER_DAY) + 1
@@ -234,6 +257,17 @@ mod tests {
         assert_eq!(spans([1, 2, 3, 7, 9, 10].map(day)), "days 1-3, day 7, days 9-10");
         let odd = spans((0..50).map(|n| day(2 * n + 1)));
         assert!(odd.starts_with("day 1, day 3, ") && odd.ends_with("day 19 and 40 more"), "{odd}");
+    }
+
+    #[test]
+    fn lengths_are_read_as_they_are_written() {
+        for text in ["1d", "7d", "3h", "90m", "45s", "1h", "86401s"] {
+            assert_eq!(length(parse_length(text).expect(text)), text);
+        }
+        assert_eq!(length(parse_length("24h").expect("a day")), "1d");
+        for wrong in ["", "d", "1", "0h", "-1d", "1.5h", "1w", "9223372036854775807d", "1ä", "ä"] {
+            assert!(parse_length(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

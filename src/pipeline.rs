@@ -25,6 +25,9 @@ use crate::bigquery::BigQuery;
 use crate::config::Pipeline;
 use crate::effects::{Door, Effects};
 use crate::error::{Error, Kind, Result};
+use crate::forecast::{Asked, Forecast};
+use crate::guard;
+use crate::ledger;
 use crate::load::{self, Destination, Outcome};
 use crate::manifest::{Event, Loaded, Manifest, StagedPartition, WindowCounts};
 use crate::partition::{Partition, Window};
@@ -120,7 +123,11 @@ impl Backfill {
     /// What all windows need: the plan in the staging area, the dataset and the table.
     async fn prepare(&self) -> Result<()> {
         if self.until == Until::Load {
-            self.plan.refuse_to_abandon_another(&self.store).await?;
+            let ledger = ledger::read(&self.store, &self.pipeline.name).await?;
+            guard::refuse_to_abandon_another(&self.plan, &ledger)?;
+            let asked = Asked { jobs: self.jobs, until: self.until, ..Asked::default() };
+            let now_ms = self.effects.clock.unix_millis();
+            Forecast::new(&self.pipeline, &self.plan, &ledger, None, asked, now_ms)?.verdict()?;
         }
         if self.until >= Until::Stage {
             self.plan.record(&self.store).await?;
@@ -210,6 +217,7 @@ impl Backfill {
 
     /// Fetch, decode, transform: one window's records become Parquet files, still to be published.
     async fn fetch_to_parquet(&self, window: Window, folder: &str) -> Result<(Manifest, Written)> {
+        let started_ms = self.effects.clock.unix_millis();
         let Records { input, mut decoding } = self.fetch(window).await?;
         let (mut rows_out, tally) = self.transform.run(input).await?;
         let options = stage_options(&self.pipeline);
@@ -252,7 +260,8 @@ impl Backfill {
             rejects = Some(written);
         }
         let (target, partitions) = (self.destination.target(), written.partitions.clone());
-        Ok((Manifest { window, counts, target, partitions, rejects }, written))
+        let fetch_ms = Some(self.effects.clock.unix_millis().saturating_sub(started_ms));
+        Ok((Manifest { window, counts, target, partitions, rejects, fetch_ms }, written))
     }
 
     /// Proves that what an intent names is there as it was staged, before a job reads it. Files

@@ -13,7 +13,7 @@ use super::table::way_back;
 use super::{Global, interrupted, output};
 use crate::bigquery::{Address, Answered, BigQuery, DryRun, Query, Running, Write, arrow_schema};
 use crate::error::{Error, Result};
-use crate::query::{self, Price, parse_bytes};
+use crate::query::{self, Price, USD_PER_TIB, parse_bytes};
 use crate::render::Format;
 use crate::telemetry::{Waiting, say};
 
@@ -56,7 +56,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     max_bytes: Option<u64>,
     /// US dollars for a TiB
-    #[arg(long, value_name = "USD", default_value_t = 6.25)]
+    #[arg(long, value_name = "USD", default_value_t = USD_PER_TIB)]
     price_per_tib: f64,
     /// Read all tables as they were then: `1h` ago, or a time
     #[arg(long, value_name = "TIME")]

@@ -10,7 +10,7 @@ use crate::excerpt::excerpt;
 use crate::tables::{parse_duration, parse_time};
 
 pub use parameters::parse_parameters;
-pub use price::{Price, parse_bytes, price};
+pub use price::{Price, USD_PER_TIB, parse_bytes, price, price_of};
 
 /// A job that failed in a bad moment of the service is run again, under another id.
 const RUNS_MAX: u32 = 3;

@@ -19,10 +19,18 @@ pub struct Price {
     pub usd_per_tib: f64,
 }
 
-/// On-demand price of a dry run: whole MiB, and 10 MiB at least for each table.
+/// What Google asks on demand, as of May 2026.
+pub const USD_PER_TIB: f64 = 6.25;
+
+/// On-demand price of a dry run.
 pub fn price(dry_run: &DryRun, usd_per_tib: f64) -> Price {
-    let tables = u64::try_from(dry_run.tables.len()).unwrap_or(u64::MAX).max(1);
-    let bytes_billed = match dry_run.bytes_processed {
+    price_of(dry_run.bytes_processed, dry_run.tables.len(), usd_per_tib)
+}
+
+/// On-demand price of reading so many bytes: whole MiB, and 10 MiB at least for each table.
+pub fn price_of(bytes_processed: u64, tables: usize, usd_per_tib: f64) -> Price {
+    let tables = u64::try_from(tables).unwrap_or(u64::MAX).max(1);
+    let bytes_billed = match bytes_processed {
         0 => 0,
         bytes => bytes.div_ceil(MIB).saturating_mul(MIB).max(TABLE_BYTES_MIN.saturating_mul(tables)),
     };

@@ -32,6 +32,7 @@ mod kills;
 mod layers;
 mod main_job;
 mod output;
+mod plans;
 mod process;
 mod proofs;
 mod proxy;

@@ -81,6 +81,12 @@ impl Store {
         Ok(Store { place, url, effects, retry })
     }
 
+    /// Whether there can be anything: a folder is made by whoever opens it, and whoever only looks need not.
+    pub fn is_there(url: &str) -> bool {
+        let folder = Url::parse(url).ok().filter(|url| url.scheme() == "file");
+        folder.and_then(|url| url.to_file_path().ok()).is_none_or(|folder| folder.is_dir())
+    }
+
     pub fn effects(&self) -> &Effects {
         &self.effects
     }

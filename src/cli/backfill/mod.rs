@@ -1,5 +1,7 @@
 //! `api2bq backfill`: a range of days from the source into their partitions.
 
+mod dry_run;
+
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -26,6 +28,7 @@ Examples:
   api2bq backfill flows --from 2011-01-01 --to 2011-02-27 --jobs 4 --summary-json run.json
   api2bq backfill flows --from 1 --to 58 --set source.url=flows.txt.gz --until stage
   api2bq backfill ./my.toml --from 1 --to 1 --set stage.url=gs://my-bucket/staging
+  api2bq backfill flows --from 1 --to 58 --dry-run --sample
   api2bq backfill flows --show-settings")]
 pub(super) struct Args {
     /// A built-in pipeline (`flows`) or the path of a pipeline.toml
@@ -60,6 +63,11 @@ pub(super) struct Args {
     /// Fetch and load again what an equal earlier run has done; with a name, resume such a run
     #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     new_run: Option<String>,
+    /// Only work out what it would take, and hold it against BigQuery's limits: nothing is changed
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    planning: dry_run::Planning,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -102,6 +110,9 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
         until: args.until.into(),
         salt: args.new_run.map(salt).unwrap_or_default(),
     };
+    if args.dry_run {
+        return dry_run::run(&pipeline, &order, &args.planning).await;
+    }
     // A summary that cannot be written is better found out before the work than after it.
     if let Some(path) = args.summary_json.as_deref().filter(|path| *path != Path::new("-")) {
         write_summary(path, "")?;
