@@ -1,9 +1,12 @@
 //! How every server here listens: loopback unless told otherwise, Host checked, slow clients cut off.
 
+mod wire;
+
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -16,15 +19,48 @@ use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinHandle;
-use tower::util::MapResult;
+use tokio::task::{AbortHandle, JoinHandle};
+use tower::util::{MapRequest, MapResult};
 
 use crate::error::{Error, Result};
+use wire::{Seen, Wire};
 
 /// 10 s for a client to send its headers: axum has no such limit of its own.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// More than the 300 concurrent requests that BigQuery allows one user.
 const CONNECTIONS_MAX: usize = 512;
+
+/// Who has sent nothing for this long makes room for others, where a server is full and says so.
+const QUIET_MIN: Duration = Duration::from_secs(1);
+
+/// How a server listens.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub listen: SocketAddr,
+    /// Names beside addresses and `localhost` that a Host header may have.
+    pub hosts: Vec<String>,
+    pub connections_max: usize,
+    /// When all connections are in use, the one that has been quiet for longest is closed for a new one.
+    /// Only for servers that answer at once: one that works for minutes has quiet clients.
+    pub closes_quiet: bool,
+    /// Heads that others could read in another way get 400.
+    pub strict_heads: bool,
+}
+
+impl Options {
+    pub fn new(listen: SocketAddr) -> Options {
+        let hosts = Vec::new();
+        Options { listen, hosts, connections_max: CONNECTIONS_MAX, closes_quiet: false, strict_heads: false }
+    }
+}
+
+/// In a request's extensions: who sent it.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
+/// In a request's extensions: what is wrong with its head.
+#[derive(Debug, Clone, Copy)]
+struct WrongHead(&'static str);
 
 /// In a response's extensions: instead of it, the connection is closed.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +95,12 @@ impl Server {
     /// without that a web page could reach the server through a name that it rebinds to loopback. So do
     /// requests from a page of another origin, whose writes a browser sends without asking first.
     pub async fn start(listen: SocketAddr, router: Router) -> Result<Server> {
+        Server::start_with(Options::new(listen), router).await
+    }
+
+    /// The same, with other limits.
+    pub async fn start_with(options: Options, router: Router) -> Result<Server> {
+        let listen = options.listen;
         let listener = TcpListener::bind(listen).await.map_err(|e| {
             Error::failed(format!("cannot listen on `{listen}`"))
                 .caused_by(e)
@@ -66,10 +108,12 @@ impl Server {
         })?;
         let addr =
             listener.local_addr().map_err(|e| Error::failed("cannot read the bound address").caused_by(e))?;
-        let router = router
-            .layer(middleware::from_fn(move |request: Request, next: Next| check_host(addr, request, next)));
+        let hosts: Arc<[String]> = options.hosts.iter().cloned().collect();
+        let router = router.layer(middleware::from_fn(move |request: Request, next: Next| {
+            check_host(addr, Arc::clone(&hosts), request, next)
+        }));
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(accept_loop(listener, router, stopped));
+        let task = tokio::spawn(accept_loop(listener, router, options, stopped));
         Ok(Server { addr, stop, task })
     }
 
@@ -83,9 +127,14 @@ impl Server {
     }
 
     /// Stops accepting, lets open requests end for at most a second, and returns.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
+        self.stop_within(Duration::from_secs(1)).await;
+    }
+
+    /// Stops accepting, and returns when open requests have ended or `patience` has.
+    pub async fn stop_within(mut self, patience: Duration) {
         let _ = self.stop.send(true);
-        let _ = tokio::time::timeout(Duration::from_secs(1), &mut self.task).await;
+        let _ = tokio::time::timeout(patience, &mut self.task).await;
     }
 
     /// Waits for ever, or until the accept loop dies.
@@ -101,11 +150,45 @@ impl Drop for Server {
     }
 }
 
-async fn accept_loop(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+/// Connections by number, with what ends each.
+#[derive(Debug, Default)]
+struct Connections(Mutex<BTreeMap<u64, (AbortHandle, Arc<Seen>)>>);
+
+impl Connections {
+    fn open(&self) -> MutexGuard<'_, BTreeMap<u64, (AbortHandle, Arc<Seen>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes the connection that has been quiet for longest, if it has been for a while.
+    fn close_quietest(&self) {
+        let open = self.open();
+        let quietest = open.values().min_by_key(|(_, seen)| seen.last_read());
+        if let Some((connection, _)) = quietest.filter(|(_, seen)| seen.last_read().elapsed() > QUIET_MIN) {
+            connection.abort();
+        }
+    }
+}
+
+async fn accept_loop(
+    listener: TcpListener,
+    router: Router,
+    options: Options,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let slots = Arc::new(Semaphore::new(options.connections_max));
+    let open = Arc::new(Connections::default());
     let mut connections = tokio::task::JoinSet::new();
-    loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+    for number in 0.. {
+        if options.closes_quiet && slots.available_permits() == 0 {
+            open.close_quietest();
+        }
+        let slot = tokio::select! {
+            slot = Arc::clone(&slots).acquire_owned() => slot,
+            // Somebody will have been quiet for long enough by then.
+            () = tokio::time::sleep(QUIET_MIN / 10), if options.closes_quiet => continue,
+            _ = stopped.changed() => break,
+        };
+        let Ok(slot) = slot else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = stopped.changed() => break,
@@ -121,13 +204,26 @@ async fn accept_loop(listener: TcpListener, router: Router, mut stopped: watch::
             }
         };
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(MapResult::new(router.clone(), answer_or_hang_up));
+        let (wire, seen) = Wire::new(stream);
+        let heads = options.strict_heads.then(|| Arc::clone(&seen));
+        let marked = MapRequest::new(router.clone(), move |mut request: axum::http::Request<_>| {
+            request.extensions_mut().insert(Peer(peer));
+            if let Some(wrong) = heads.as_ref().and_then(|seen| seen.wrong(request.headers())) {
+                request.extensions_mut().insert(WrongHead(wrong));
+            }
+            request
+        });
+        let service = TowerToHyperService::new(MapResult::new(marked, answer_or_hang_up));
         let mut stopped = stopped.clone();
-        connections.spawn(async move {
+        let still_open = Arc::clone(&open);
+        // Locked until it is in the list, so that it cannot end before.
+        let mut list = open.open();
+        let connection = connections.spawn(async move {
             let _slot = slot;
+            let _entry = Entry(still_open, number);
             let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
             builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
+            let connection = builder.serve_connection(TokioIo::new(wire), service);
             tokio::pin!(connection);
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
@@ -140,8 +236,18 @@ async fn accept_loop(listener: TcpListener, router: Router, mut stopped: watch::
                 tracing::debug!(%peer, %error, "connection ended early");
             }
         });
+        list.insert(number, (connection, seen));
     }
     while connections.join_next().await.is_some() {}
+}
+
+/// Takes a connection from the list when it ends, however it does.
+struct Entry(Arc<Connections>, u64);
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.0.open().remove(&self.1);
+    }
 }
 
 /// hyper closes a connection whose service fails, and sends nothing.
@@ -153,7 +259,12 @@ fn answer_or_hang_up(answer: Result<Response, Infallible>) -> Result<Response, H
     }
 }
 
-async fn check_host(addr: SocketAddr, request: Request, next: Next) -> Response {
+async fn check_host(addr: SocketAddr, hosts: Arc<[String]>, request: Request, next: Next) -> Response {
+    if let Some(WrongHead(wrong)) = request.extensions().get() {
+        let close = [(header::CONNECTION, "close")];
+        return (StatusCode::BAD_REQUEST, close, format!("{wrong}\n")).into_response();
+    }
+    let host_is_allowed = |host: &str, addr| is_allowed(host, &hosts, addr);
     let host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
     if !host_is_allowed(host, addr) {
         return (StatusCode::FORBIDDEN, format!("host `{host}` is not served here\n")).into_response();
@@ -169,13 +280,14 @@ async fn check_host(addr: SocketAddr, request: Request, next: Next) -> Response 
     next.run(request).await
 }
 
-fn host_is_allowed(host: &str, addr: SocketAddr) -> bool {
+fn is_allowed(host: &str, hosts: &[String], addr: SocketAddr) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
     };
     let bare = name.trim_start_matches('[').trim_end_matches(']');
     bare.eq_ignore_ascii_case("localhost")
+        || hosts.iter().any(|host| host.eq_ignore_ascii_case(bare))
         || bare
             .parse::<std::net::IpAddr>()
             .is_ok_and(|ip| ip.is_loopback() || ip == addr.ip() || addr.ip().is_unspecified())
@@ -189,10 +301,11 @@ mod tests {
     fn a_rebound_name_is_refused_and_loopback_in_any_spelling_is_not() {
         let addr: SocketAddr = "127.0.0.1:9050".parse().expect("an address");
         for host in ["127.0.0.1:9050", "127.0.0.1", "localhost:9050", "LOCALHOST", "[::1]:9050"] {
-            assert!(host_is_allowed(host, addr), "{host}");
+            assert!(is_allowed(host, &[], addr), "{host}");
         }
         for host in ["", "evil.example:9050", "evil.example", "10.0.0.1:9050", "127.0.0.1.evil.example"] {
-            assert!(!host_is_allowed(host, addr), "{host}");
+            assert!(!is_allowed(host, &[], addr), "{host}");
         }
+        assert!(is_allowed("Gateway.example:443", &["gateway.example".into()], addr));
     }
 }
