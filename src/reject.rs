@@ -18,6 +18,8 @@ pub struct Place {
 /// A record that was well formed but holds a wrong value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reject {
+    /// How many records came before it.
+    pub index: u64,
     pub place: Place,
     /// `reason` or `reason:column`.
     pub reason: String,

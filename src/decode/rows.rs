@@ -240,7 +240,8 @@ impl Rows {
             Some(column) => format!("{reason}:{}", self.columns[column].name),
             None => reason.to_owned(),
         };
-        self.rejects.push(Reject { place, reason, raw: raw.to_vec() });
+        let index = self.counts.records - 1;
+        self.rejects.push(Reject { index, place, reason, raw: raw.to_vec() });
     }
 }
 
