@@ -26,4 +26,19 @@
 //! A load job takes seconds, and a table takes 1,500 a day; senders want an answer in milliseconds.
 //! Streaming inserts answer in time, but may store a row twice or, when an answer is lost, not at all.
 
+pub mod auth;
+mod body;
+mod describe;
+pub mod front;
+mod keys;
+mod letter;
+mod metrics;
+mod payload;
+mod problem;
 pub mod spool;
+
+pub use body::Limits;
+pub use keys::Remembered;
+pub use letter::{Head, Letter};
+pub use metrics::Metrics;
+pub use payload::{Judged, Malformed, Rejected, judge, rows};

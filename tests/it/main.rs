@@ -25,6 +25,7 @@ mod embedded;
 mod export;
 mod failures;
 mod faults;
+mod gateway;
 mod google;
 mod help;
 mod hints;

@@ -54,6 +54,7 @@ enum Order {
     Append { payload: Vec<u8>, done: oneshot::Sender<Result<u64, Refused>> },
     Seal { records_min: u64, done: oneshot::Sender<Result<(), Refused>> },
     Sealed { done: oneshot::Sender<Vec<Sealed>> },
+    HasRoom { done: oneshot::Sender<bool> },
     Remove { id: SegmentId, done: oneshot::Sender<Result<()>> },
     SetAside { id: SegmentId, done: oneshot::Sender<Result<()>> },
 }
@@ -99,6 +100,15 @@ impl<D: Disk> Spool<D> {
     /// Segments that wait to be loaded, in their order.
     pub async fn sealed(&self) -> Result<Vec<Sealed>, Refused> {
         self.ask(|done| Order::Sealed { done }).await
+    }
+
+    /// Whether a record would be taken, as far as that is known without one.
+    pub async fn has_room(&self) -> Result<bool, Refused> {
+        let stopped = self.stopped.borrow().clone();
+        match stopped {
+            Some(why) => Err(Refused::Stopped(why)),
+            None => self.ask(|done| Order::HasRoom { done }).await,
+        }
     }
 
     /// The records of a sealed segment: sequence and payload.
@@ -197,6 +207,7 @@ impl<D: Disk> Committer<D> {
                 answer(done, sealed);
             }
             Order::Sealed { done } => answer(done, self.log.sealed().collect()),
+            Order::HasRoom { done } => answer(done, self.log.has_room()),
             Order::Remove { id, done } => answer(done, self.log.remove(id)),
             Order::SetAside { id, done } => answer(done, self.log.set_aside(id)),
         }

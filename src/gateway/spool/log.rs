@@ -278,6 +278,11 @@ impl<D: Disk> Log<D> {
         self.sealed_bytes + self.active.durable + self.active.pending.len() as u64
     }
 
+    /// False when it is full, or was when it was last written to.
+    pub fn has_room(&self) -> bool {
+        !self.active.is_cut && self.bytes() + (RECORD_HEAD_BYTES as u64) < self.options.disk_bytes_max
+    }
+
     pub fn pending_bytes(&self) -> usize {
         self.active.pending.len()
     }

@@ -1,0 +1,186 @@
+//! Idempotency keys: the same request sent again gets the same answer, and is stored once.
+//!
+//! A key is durable with its body, in the same record of the spool. Here they are only looked up.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use tokio::sync::OwnedMutexGuard;
+
+use super::letter::{Head, Key};
+
+/// How many keys are remembered, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Remembered {
+    pub keys_max: usize,
+    /// Of what was answered to them.
+    pub bytes_max: usize,
+    pub age_max: Duration,
+}
+
+impl Default for Remembered {
+    fn default() -> Self {
+        Remembered { keys_max: 200_000, bytes_max: 64 << 20, age_max: Duration::from_secs(24 * 3600) }
+    }
+}
+
+/// A key's slot: `None` until a request with it was stored. Held while one is on its way.
+pub(super) type Slot = OwnedMutexGuard<Option<Arc<Head>>>;
+
+/// The keys of all users.
+#[derive(Debug)]
+pub(super) struct Keys {
+    remembered: Remembered,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    slots: HashMap<String, Arc<tokio::sync::Mutex<Option<Arc<Head>>>>>,
+    /// Keys that were answered, in that order: key, when, bytes.
+    answered: VecDeque<(String, u64, usize)>,
+    bytes: usize,
+}
+
+impl Keys {
+    pub(super) fn new(remembered: Remembered) -> Keys {
+        Keys { remembered, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The slot of a key. Waits while another request with the same key is on its way.
+    pub(super) async fn slot(&self, key: &Key) -> Slot {
+        let slot = Arc::clone(self.state().slots.entry(key.key_sha256.clone()).or_default());
+        slot.lock_owned().await
+    }
+
+    /// Takes note that a key was answered, and forgets those that are too old or too many.
+    pub(super) fn answered(&self, mut slot: Slot, head: Arc<Head>) {
+        let Some(key) = head.key.as_ref().map(|key| key.key_sha256.clone()) else { return };
+        let (now, bytes) = (head.unix_ms, weight(&head));
+        *slot = Some(head);
+        drop(slot);
+        let state = &mut *self.state();
+        state.bytes += bytes;
+        state.answered.push_back((key, now, bytes));
+        let age_max = u64::try_from(self.remembered.age_max.as_millis()).unwrap_or(u64::MAX);
+        while let Some((_, at, _)) = state.answered.front() {
+            let too_many = state.answered.len() > self.remembered.keys_max;
+            if !too_many && state.bytes <= self.remembered.bytes_max && now.saturating_sub(*at) <= age_max {
+                break;
+            }
+            let Some((key, _, bytes)) = state.answered.pop_front() else { break };
+            state.slots.remove(&key);
+            state.bytes -= bytes;
+        }
+    }
+
+    /// A request that failed leaves no slot behind, unless others wait for it.
+    pub(super) fn failed(&self, slot: Slot, key: &Key) {
+        drop(slot);
+        let mut state = self.state();
+        let is_idle = |slot: &Arc<tokio::sync::Mutex<_>>| {
+            Arc::strong_count(slot) == 1
+                && slot.try_lock().is_ok_and(|slot: tokio::sync::MutexGuard<'_, Option<_>>| slot.is_none())
+        };
+        if state.slots.get(&key.key_sha256).is_some_and(is_idle) {
+            state.slots.remove(&key.key_sha256);
+        }
+    }
+
+    /// Takes note of a key that the spool has, at a start.
+    pub(super) fn restore(&self, head: Head) {
+        let Some(key) = &head.key else { return };
+        let slot = Arc::clone(self.state().slots.entry(key.key_sha256.clone()).or_default());
+        if let Ok(slot) = slot.try_lock_owned() {
+            self.answered(slot, Arc::new(head));
+        }
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.state().slots.len()
+    }
+}
+
+/// The key of a request, as it is stored: without what the sender wrote, which may be a secret.
+pub(super) fn key_of(user: &str, pipeline: &str, key: &[u8], body: &[u8], is_lines: bool) -> Key {
+    let of = |parts: &[&[u8]]| {
+        let mut hash = Sha256::new();
+        for part in parts {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        format!("{:x}", hash.finalize())
+    };
+    Key {
+        key_sha256: of(&[user.as_bytes(), pipeline.as_bytes(), key]),
+        body_sha256: of(&[&[u8::from(is_lines)], body]),
+    }
+}
+
+fn weight(head: &Head) -> usize {
+    let rejected = head.rejected.iter().map(|r| 100 + r.field.as_ref().map_or(0, String::len));
+    let ignored = head.ignored.iter().map(|name| 50 + name.len());
+    500 + rejected.chain(ignored).sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(number: u64, unix_ms: u64) -> Head {
+        let key = key_of("ann", "inventory", &number.to_le_bytes(), b"{}", false);
+        Head {
+            id: number.to_string(),
+            pipeline: "inventory".into(),
+            unix_ms,
+            user: "ann".into(),
+            is_lines: false,
+            accepted: 1,
+            rejected: Vec::new(),
+            ignored: Vec::new(),
+            key: Some(key),
+        }
+    }
+
+    #[tokio::test]
+    async fn keys_are_forgotten_by_number_and_by_age_the_oldest_first() {
+        let remembered =
+            Remembered { keys_max: 3, age_max: Duration::from_millis(100), ..Remembered::default() };
+        let keys = Keys::new(remembered);
+        for number in 0..5 {
+            keys.restore(head(number, 10));
+        }
+        let known = async |number| keys.slot(&head(number, 0).key.unwrap()).await.is_some();
+        assert!(!known(1).await && known(2).await && known(4).await);
+        keys.restore(head(9, 200));
+        assert!(!known(4).await && known(9).await);
+    }
+
+    #[tokio::test]
+    async fn one_request_of_a_key_at_a_time_and_none_is_left_by_failures() {
+        let keys = Arc::new(Keys::new(Remembered::default()));
+        let key = head(1, 0).key.unwrap();
+        let first = keys.slot(&key).await;
+        let second = tokio::spawn({
+            let (keys, key) = (Arc::clone(&keys), key.clone());
+            async move { keys.slot(&key).await.is_some() }
+        });
+        tokio::task::yield_now().await;
+        assert!(!second.is_finished());
+        keys.answered(first, Arc::new(head(1, 0)));
+        assert!(second.await.unwrap());
+        for number in 10..20 {
+            let key = head(number, 0).key.unwrap();
+            let slot = keys.slot(&key).await;
+            keys.failed(slot, &key);
+        }
+        assert_eq!(keys.len(), 1);
+    }
+}

@@ -1,0 +1,93 @@
+//! What a record of the spool holds: a body as it came, and what its sender was told.
+
+use serde::{Deserialize, Serialize};
+
+use super::payload::Rejected;
+use crate::error::{Error, Kind, Result};
+use crate::schema::Format;
+
+/// One request that was, or will be, answered with "Submitted".
+///
+/// A line of JSON, then the body. The body is kept whole, rejected rows included: it is judged again
+/// by the same code when it is loaded, and then as now the same rows fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    pub head: Head,
+    pub body: Vec<u8>,
+}
+
+/// What is known of a body beside its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    pub id: String,
+    pub pipeline: String,
+    /// When it came, for people.
+    pub unix_ms: u64,
+    pub user: String,
+    /// Lines, each of which is a record; else values in an array or one after the other.
+    pub is_lines: bool,
+    pub accepted: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rejected: Vec<Rejected>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignored: Vec<String>,
+    /// Where the sender gave a key by which it may ask again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Key>,
+}
+
+/// An Idempotency-Key and what it was used for, both as hashes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    pub key_sha256: String,
+    pub body_sha256: String,
+}
+
+impl Head {
+    pub fn format(&self) -> Format {
+        if self.is_lines { Format::Ndjson } else { Format::Json }
+    }
+}
+
+impl Letter {
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let mut bytes = serde_json::to_vec(&self.head)
+            .map_err(|e| Error::failed("cannot write a record of the spool").caused_by(e))?;
+        bytes.push(b'\n');
+        bytes.extend_from_slice(&self.body);
+        Ok(bytes)
+    }
+
+    pub fn parse(bytes: &[u8]) -> Result<Letter> {
+        let damaged = || Error::new(Kind::Damaged, "a record of the spool is not readable");
+        let end = bytes.iter().position(|byte| *byte == b'\n').ok_or_else(damaged)?;
+        let head = serde_json::from_slice(&bytes[..end]).map_err(|e| damaged().caused_by(e))?;
+        Ok(Letter { head, body: bytes[end + 1..].to_vec() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_comes_back_whatever_its_body() {
+        let rejected = Rejected { index: 3, field: Some("a\nb".into()), reason: "missing_field".into() };
+        let head = Head {
+            id: "1".into(),
+            pipeline: "inventory".into(),
+            unix_ms: 5,
+            user: "é\n".into(),
+            is_lines: true,
+            accepted: 2,
+            rejected: vec![rejected],
+            ignored: vec!["x".into()],
+            key: Some(Key { key_sha256: "a".into(), body_sha256: "b".into() }),
+        };
+        for body in [&b""[..], b"\n\n{}\n", b"\xff\0"] {
+            let letter = Letter { head: head.clone(), body: body.to_vec() };
+            assert_eq!(Letter::parse(&letter.to_bytes().unwrap()).unwrap(), letter);
+        }
+        assert!(Letter::parse(b"{}").is_err());
+    }
+}
