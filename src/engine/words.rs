@@ -1,5 +1,6 @@
 //! What DataFusion says, in words of SQL: types as GoogleSQL names them, and no names of its parts.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use arrow::datatypes::DataType;
@@ -28,7 +29,7 @@ pub(super) fn wrong(error: &DataFusionError, sql: &str) -> Error {
         DataFusionError::SchemaError(error, _) => schema(error),
         DataFusionError::SQL(error, _) => (syntax(error), None),
         DataFusionError::ResourcesExhausted(_) => return failed_as(error),
-        root => (said(&root.message()), None),
+        root => (said(&root.message()), meant(&root.message())),
     };
     let error = Error::usage(placed(sql, &message, place));
     match hint {
@@ -77,6 +78,13 @@ fn schema(error: &SchemaError) -> (String, Option<String>) {
             (format!("two columns are called `{name}`"), Some("give one of them another name with AS".into()))
         }
     }
+}
+
+/// The function that the engine guesses was meant.
+fn meant(text: &str) -> Option<String> {
+    static MEANT: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"Did you mean '([^']+)'").expect("a constant"));
+    MEANT.captures(text).map(|found| format!("did you mean `{}`?", &found[1]))
 }
 
 /// The names that may have been meant by `name`, else all that there are.
@@ -150,6 +158,7 @@ pub(super) fn said(text: &str) -> String {
         [" No function matches", ", errors: ", ": While expanding wildcard", "This issue was likely"];
     let line = details.iter().fold(line, |line, detail| line.split(detail).next().unwrap_or_default());
     let line = line.replace("failed to match any signature", "does not take arguments of these types");
+    let line = reworded(&line);
     let line = typed(&line).replace("DataFusion", "the engine").replace("Arrow", "the engine");
     let line = line.trim_end().trim_end_matches('.');
     let mut chars = line.chars();
@@ -159,6 +168,23 @@ pub(super) fn said(text: &str) -> String {
         }
         _ => line.to_owned(),
     }
+}
+
+/// Sentences that a user would not write.
+fn reworded(line: &str) -> Cow<'_, str> {
+    static SENTENCES: LazyLock<[(Regex, &str); 3]> = LazyLock::new(|| {
+        let sentence = |pattern, ours| (Regex::new(pattern).expect("a constant"), ours);
+        [
+            sentence(r"^Invalid function '([^']+)'", "there is no function `$1`"),
+            sentence(
+                r"^Cannot coerce arithmetic expression (.+) (\S+) (.+) to valid types",
+                "`$2` does not take $1 and $3",
+            ),
+            sentence(r"^(Expected: .+), found: EOF.*", "$1, and the query ends"),
+        ]
+    });
+    let found = SENTENCES.iter().find(|(pattern, _)| pattern.is_match(line));
+    found.map_or(Cow::Borrowed(line), |(pattern, ours)| pattern.replace(line, *ours))
 }
 
 /// `text` with its literals as they were written: `INT64(1)` is what the engine makes of `1`.
@@ -226,6 +252,9 @@ mod tests {
         assert_eq!(said(given), "cannot coerce STRING and INT64 for TIMESTAMP in the engine");
         assert_eq!(literals("Int64(1) + count(flows.id)"), "1 + count(flows.id)");
         assert_eq!(said("SQL error: odd"), "odd");
+        assert_eq!(said("Invalid function 'nope'.\nDid you mean 'now'?"), "there is no function `nope`");
+        let sum = "Cannot coerce arithmetic expression Int64 + Timestamp(s) to valid types";
+        assert_eq!(said(sum), "`+` does not take INT64 and TIMESTAMP");
         assert_eq!(said("Expected: FROM"), "expected: FROM");
     }
 

@@ -41,6 +41,7 @@ mod query;
 mod resume;
 mod rows;
 mod secrets;
+mod slt;
 mod sql;
 mod statement_kills;
 mod sweeps;

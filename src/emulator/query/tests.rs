@@ -1,4 +1,4 @@
-//! What GoogleSQL answers: one line a case, `query -> rows`, or `query !> part of the error`.
+//! How queries are planned. What they answer is in `tests/slt/dialect`.
 
 use datafusion::physical_plan::collect;
 use datafusion::sql::sqlparser::ast::Statement;
@@ -57,75 +57,6 @@ fn value(v: &Value, field: &Value) -> String {
         }
         record_value => format!("{{{}}}", record(record_value, &field["fields"], true)),
     }
-}
-
-/// What no error may speak of: the names of engines, and their types.
-const ENGINE_WORDS: &str = r"DataFusion|Arrow|Utf8|Int64\b|Float64\b|Boolean\b|Date32|Timestamp\(|Decimal\d|Binary\b|panicked|Schema error|Expr\b|datafusion|bq_|\u{fdd0}|\u{fdd1}|Plan\b|Projection|Aggregate:|coercion|to coerce|infix|Token";
-
-async fn check(cases: &str) {
-    let dir = tempfile::tempdir().unwrap();
-    let engine = Engine::new(engine::Options::default()).unwrap();
-    let emulator =
-        Emulator::open(dir.path().join("data"), &dir.path().join("buckets"), engine, Faults::default())
-            .unwrap();
-    let (mut wrong, engine_words) = (Vec::new(), regex::Regex::new(ENGINE_WORDS).unwrap());
-    for line in cases.lines().filter(|line| !line.trim().is_empty() && !line.starts_with("--")) {
-        let fails = line.contains(" !> ");
-        let (sql, expected) = line.split_once(if fails { " !> " } else { " -> " }).expect(line);
-        let answer = answer(&emulator, sql, &Value::Null).await;
-        let fits = match &answer {
-            Ok(rows) => !fails && rows == expected.trim(),
-            Err(failure) => {
-                let is_mistake = failure.code == 400 && failure.reason == "invalidQuery";
-                let speaks_of_engines = engine_words.is_match(&failure.message);
-                fails && is_mistake && !speaks_of_engines && failure.message.contains(expected.trim())
-            }
-        };
-        if !fits {
-            wrong.push(format!("{line}\n   got {answer:?}"));
-        }
-    }
-    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
-}
-
-#[tokio::test]
-async fn literals_arrays_and_structs() {
-    check(include_str!("tests/values.sql.txt")).await;
-}
-
-#[tokio::test]
-async fn functions_answer_as_bigquerys() {
-    check(include_str!("tests/functions.sql.txt")).await;
-}
-
-#[tokio::test]
-async fn mistakes_are_told_in_bigquerys_words() {
-    check(include_str!("tests/mistakes.sql.txt")).await;
-}
-
-#[tokio::test]
-async fn clauses_mean_what_they_mean_in_bigquery() {
-    check(include_str!("tests/clauses.sql.txt")).await;
-}
-
-#[tokio::test]
-async fn structs_meet_by_the_place_of_their_fields() {
-    check(include_str!("tests/structs.sql.txt")).await;
-}
-
-#[tokio::test]
-async fn conditions_guard_those_behind_them() {
-    check(include_str!("tests/guards.sql.txt")).await;
-}
-
-#[tokio::test]
-async fn exists_and_in_are_values() {
-    check(include_str!("tests/membership.sql.txt")).await;
-}
-
-#[tokio::test]
-async fn nan_and_the_zeros_are_compared_ordered_and_grouped_as_in_bigquery() {
-    check(include_str!("tests/floats.sql.txt")).await;
 }
 
 #[tokio::test]
