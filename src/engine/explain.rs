@@ -54,6 +54,10 @@ const NAMES: [(&str, &str); 20] = [
 
 /// The operator `plan` with all below it.
 pub(super) fn operator(plan: &Arc<dyn ExecutionPlan>) -> Operator {
+    // Only lets what it reads from pause.
+    if let ("CooperativeExec", [input]) = (plan.name(), &plan.children()[..]) {
+        return operator(input);
+    }
     let metrics = plan.metrics();
     let sum = |name: &str| metrics.as_ref().and_then(|m| sum(m, name)).and_then(|n| u64::try_from(n).ok());
     // Before it has run, an operator has no figures at all; a scan opens its own when it is planned.

@@ -7,6 +7,7 @@ mod files;
 pub mod latest;
 mod sql;
 mod text;
+mod threads;
 mod words;
 
 use std::path::PathBuf;

@@ -13,18 +13,17 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::Expr;
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{DataFrame, SessionContext};
 use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
 use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser::ast::{self, Spanned, visit_relations};
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
 use url::Url;
 
 use super::days::DaysTable;
 use super::text::TextTable;
-use super::{DayFiles, Engine, Operator, explain, files, words};
+use super::{DayFiles, Engine, Operator, explain, files, threads, words};
 use crate::error::{Error, Result};
 
 /// Tables, and SELECTs over them. Cheap to clone; can be asked by many at once.
@@ -193,8 +192,17 @@ impl Sql {
             frame = frame.limit(0, limit).map_err(wrong)?;
         }
         let context = Arc::new(frame.task_ctx());
-        let plan = frame.create_physical_plan().await.map_err(wrong)?;
+        let plan = frame.create_physical_plan().await.and_then(threads::with_pauses).map_err(wrong)?;
         Ok(Query { plan, context })
+    }
+
+    /// The names of all functions, in order.
+    pub fn functions(&self) -> Vec<String> {
+        let state = self.context.state();
+        let (scalar, aggregate) = (state.scalar_functions().keys(), state.aggregate_functions().keys());
+        let (window, table) = (state.window_functions().keys(), state.table_functions().keys());
+        let names: BTreeSet<&String> = scalar.chain(aggregate).chain(window).chain(table).collect();
+        names.into_iter().cloned().collect()
     }
 }
 
@@ -274,8 +282,7 @@ impl Query {
 
     /// Starts the query. It ends when the stream is dropped.
     pub fn rows(&self) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        let rows = execute_stream(Arc::clone(&self.plan), Arc::clone(&self.context));
-        Ok(rows.map_err(words::failed)?.map_err(words::failed).boxed())
+        threads::run(Arc::clone(&self.plan), Arc::clone(&self.context))
     }
 
     pub fn scanned(&self) -> Scanned {

@@ -383,6 +383,23 @@ fn a_reader_that_goes_away_and_an_interrupt_end_a_long_query() {
     drained.join().expect("no panic").expect("read");
 }
 
+/// It gave up no thread for hours, and whatever else waited for one waited as long: Ctrl-C too.
+#[test]
+fn an_interrupt_ends_a_join_that_never_pauses() {
+    let context = TestContext::new();
+    let sql = "SELECT COUNT(*) FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b \
+               WHERE a.value + b.value < 0";
+    let mut command = context.command(["sql", "-c", sql, "--progress", "off"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    std::thread::sleep(Duration::from_secs(2));
+    let asked = Instant::now();
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().expect("kill").success());
+    let ended: Ended = child.wait_with_output().expect("it ends").into();
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    assert_eq!((ended.code, &*ended.stdout), (130, ""), "{ended:?}");
+}
+
 #[test]
 fn millions_of_rows_pass_in_flat_memory() {
     let context = TestContext::new();
