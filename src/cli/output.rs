@@ -27,8 +27,24 @@ pub(super) fn print(text: &str) -> Result<()> {
     }
 }
 
+/// Of the terminal; where there is none, as in a pipe, that of a page.
+pub(super) fn width() -> usize {
+    terminal_size::terminal_size().map_or(80, |(terminal_size::Width(width), _)| usize::from(width))
+}
+
+/// Whether stdout is a terminal that wants colours.
+pub(super) fn is_styled() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
 /// Prints the error and its hint as the last lines on stderr.
 pub(super) fn fail(error: &Error) -> ExitCode {
+    tell(error);
+    ExitCode::from(error.kind().exit_code())
+}
+
+/// Prints the error and its hint on stderr.
+pub(super) fn tell(error: &Error) {
     let color = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let (red, cyan, plain) = if color { ("\x1b[1;31m", "\x1b[36m", "\x1b[0m") } else { ("", "", "") };
     let mut text = format!("{red}error:{plain} {error}\n");
@@ -36,7 +52,6 @@ pub(super) fn fail(error: &Error) -> ExitCode {
         text.push_str(&format!("{cyan}hint:{plain} {hint}\n"));
     }
     let _ = io::stderr().write_all(text.as_bytes());
-    ExitCode::from(error.kind().exit_code())
 }
 
 pub(super) fn start_log(global: &Global) {

@@ -2,15 +2,15 @@
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use futures::{Stream, TryStreamExt};
 
-use super::Global;
 use super::replacing::Target;
+use super::{Global, output};
 use crate::error::{Error, Result};
 use crate::render::{Format, Reader, Renderer};
 use crate::telemetry::{Show, Transfer};
@@ -20,7 +20,8 @@ const BUFFER_BYTES: usize = 64 << 10;
 
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct RowsOutput {
-    /// How rows are written [default: as FILE ends, else `table` on a terminal and `csv` elsewhere]
+    /// How rows are written; a table that is wider than the terminal is folded [default: as FILE ends,
+    /// else `table` on a terminal and `csv` elsewhere]
     #[arg(long, value_name = "FORMAT", value_parser = format_parser())]
     format: Option<Format>,
     /// Write the rows into a file, which appears, or replaces the one that is there, when all of them
@@ -40,6 +41,11 @@ fn format_parser() -> impl TypedValueParser<Value = Format> {
 }
 
 impl RowsOutput {
+    /// As if these were given as `--format` and `--output`.
+    pub(super) fn new(format: Option<Format>, output: Option<PathBuf>) -> RowsOutput {
+        RowsOutput { format, output }
+    }
+
     pub(super) fn format(&self) -> Format {
         let of_file = || Format::of_file(self.path()?.to_str()?);
         let default = if self.is_for_terminal() { Format::Table } else { Format::Csv };
@@ -112,22 +118,32 @@ impl RowsOutput {
     ) -> Result<u64> {
         let Some(path) = self.path() else {
             let out = Box::new(BufWriter::with_capacity(BUFFER_BYTES, io::stdout()));
-            return render(self.format(), schema, out, batches, count).await;
+            let width = self.is_for_terminal().then(output::width);
+            return render(self.format(), schema, out, width, batches, count).await;
         };
         let target = Target::find(path)?;
         let open = tokio::task::spawn_blocking(move || target.open());
         let (file, replacing) = open.await.map_err(died)??;
         let out = Box::new(BufWriter::with_capacity(BUFFER_BYTES, file));
-        let rows = render(self.format(), schema, out, batches, count).await?;
+        let rows = render(self.format(), schema, out, None, batches, count).await?;
         replacing.finish()?;
         Ok(rows)
     }
+}
+
+/// Held while a batch is being written.
+static WRITING: Mutex<()> = Mutex::new(());
+
+/// Waits for the batch that a writer which was stopped is still at: nothing is printed in the midst of it.
+pub(super) async fn settled() {
+    let _ = tokio::task::spawn_blocking(|| drop(WRITING.lock())).await;
 }
 
 async fn render(
     format: Format,
     schema: &SchemaRef,
     out: Box<dyn Write + Send>,
+    width: Option<usize>,
     batches: impl Stream<Item = Result<RecordBatch>> + Send,
     count: &(dyn Fn(u64) + Sync),
 ) -> Result<u64> {
@@ -136,12 +152,15 @@ async fn render(
     // Whoever cannot read the first row gets no header either.
     let mut next = batches.try_next().await?;
     // A pipe that nobody empties holds up a thread of its own, and Ctrl-C is heard all the same.
-    let start = tokio::task::spawn_blocking(move || Renderer::new(format, &schema, out));
+    let start = tokio::task::spawn_blocking(move || Renderer::folded(format, &schema, out, width));
     let mut renderer = start.await.map_err(died)??;
     let mut rows = 0;
     while let Some(batch) = next {
         let num_rows = batch.num_rows() as u64;
-        let write = tokio::task::spawn_blocking(move || (renderer.write(&batch), renderer));
+        let write = tokio::task::spawn_blocking(move || {
+            let _writing = WRITING.lock();
+            (renderer.write(&batch), renderer)
+        });
         let written;
         (written, renderer) = write.await.map_err(died)?;
         if written? == Reader::Gone {

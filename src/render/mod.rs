@@ -5,6 +5,8 @@
 //! `2024-01-31T23:59:59.500Z`, DATETIME without the `Z`, NUMERIC without zeros at its end, BYTES as
 //! base64; what is nested is JSON.
 
+mod cell;
+pub mod chart;
 mod columnar;
 mod delimited;
 mod json;
@@ -137,8 +139,18 @@ trait Rows {
 impl Renderer {
     /// The header, where there is one, is written at once: an empty result has it too.
     pub fn new(format: Format, schema: &SchemaRef, out: Box<dyn Write + Send>) -> Result<Renderer> {
+        Renderer::folded(format, schema, out, None)
+    }
+
+    /// As [`Renderer::new`], for a terminal of this width: a table that is wider is folded.
+    pub fn folded(
+        format: Format,
+        schema: &SchemaRef,
+        out: Box<dyn Write + Send>,
+        width: Option<usize>,
+    ) -> Result<Renderer> {
         let writer: Box<dyn Rows + Send> = match format {
-            Format::Table => Box::new(table::Table::new(schema, out)),
+            Format::Table => Box::new(table::Table::new(schema, out, width)),
             Format::Csv => Box::new(delimited::Delimited::csv(schema, out)),
             Format::Tsv => Box::new(delimited::Delimited::tsv(schema, out)),
             Format::Markdown => Box::new(delimited::Delimited::markdown(schema, out)),

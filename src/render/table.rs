@@ -1,21 +1,29 @@
 //! Aligned columns for people, a page at a time.
+//!
+//! What is wider than the terminal is folded: a part of the columns below the other, some rows at a time,
+//! each part with the first column before it.
 
 use std::io::{self, Write};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_width::UnicodeWidthStr;
 
 use super::Rows;
+use super::cell::shown;
 use super::value::{columns, is_number};
 
 /// Rows that are held to find out how wide their columns are.
 const PAGE_ROWS: usize = 500;
 /// A longer cell is cut; the other formats have it whole.
 const CELL_WIDTH_MAX: usize = 100;
+/// Of a folded table: so few that the parts of a row are on one screen.
+const FOLDED_ROWS: usize = 10;
 
 pub(super) struct Table {
     out: Box<dyn Write + Send>,
+    /// Of the terminal. `None` where lines may be of any width.
+    width: Option<usize>,
     header: Vec<String>,
     is_number: Vec<bool>,
     page: Vec<Vec<String>>,
@@ -25,11 +33,12 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(schema: &SchemaRef, out: Box<dyn Write + Send>) -> Self {
+    pub(super) fn new(schema: &SchemaRef, out: Box<dyn Write + Send>, width: Option<usize>) -> Self {
         let fields = schema.fields().iter();
         Table {
             out,
-            header: fields.clone().map(|field| shown(field.name())).collect(),
+            width,
+            header: fields.clone().map(|field| shown(field.name(), cell_width(width))).collect(),
             is_number: fields.map(|field| is_number(field.data_type())).collect(),
             page: Vec::new(),
             widths: vec![0; schema.fields().len()],
@@ -44,42 +53,77 @@ impl Table {
                 *width = (*width).max(cell.width());
             }
         }
-        let mut text = String::new();
+        let has_grown = widths != self.widths;
+        self.widths = widths;
+        let parts = self.parts();
         // Columns that grow move away from under their header, so it is written again.
-        if !self.has_header || widths != self.widths {
-            if self.has_header {
-                text.push('\n');
+        let needs_header = parts.len() > 1 || !self.has_header || has_grown;
+        let rows_at_once = if parts.len() > 1 { FOLDED_ROWS } else { PAGE_ROWS };
+        let mut pieces: Vec<&[Vec<String>]> = self.page.chunks(rows_at_once).collect();
+        if pieces.is_empty() {
+            // A table without rows has its header all the same.
+            pieces.push(&[]);
+        }
+        let mut text = String::new();
+        for (piece, part) in pieces.iter().flat_map(|piece| parts.iter().map(move |part| (piece, part))) {
+            if needs_header {
+                if self.has_header || !text.is_empty() {
+                    text.push('\n');
+                }
+                self.push_line(&mut text, &self.header, part);
+                let rules: Vec<_> = self.widths.iter().map(|width| "─".repeat(*width)).collect();
+                self.push_line(&mut text, &rules, part);
             }
-            self.has_header = true;
-            self.widths = widths;
-            self.push_line(&mut text, &self.header);
-            let rules: Vec<_> = self.widths.iter().map(|width| "─".repeat(*width)).collect();
-            self.push_line(&mut text, &rules);
+            piece.iter().for_each(|row| self.push_line(&mut text, row, part));
         }
-        for row in &self.page {
-            self.push_line(&mut text, row);
-        }
+        self.has_header = true;
         self.page.clear();
         self.out.write_all(text.as_bytes())
     }
 
-    fn push_line(&self, text: &mut String, cells: &[String]) {
+    /// The columns by the part of the table that they stand in.
+    fn parts(&self) -> Vec<Vec<usize>> {
+        let all = 0..self.widths.len();
+        let Some(room) = self.width else { return vec![all.collect()] };
+        let is_first_short = self.widths.first().is_some_and(|first| *first <= room / 4);
+        let wide = |part: &[usize]| part.iter().map(|column| self.widths[*column] + 2).sum::<usize>();
+        let (mut parts, mut part) = (Vec::new(), Vec::new());
+        for column in all {
+            if !part.is_empty() && wide(&part) + self.widths[column] > room {
+                parts.push(std::mem::take(&mut part));
+                if is_first_short && self.widths[0] + 2 + self.widths[column] <= room {
+                    part = vec![0];
+                }
+            }
+            part.push(column);
+        }
+        parts.push(part);
+        parts
+    }
+
+    fn push_line(&self, text: &mut String, cells: &[String], part: &[usize]) {
         let mut blanks = 0;
-        for (index, cell) in cells.iter().enumerate() {
-            let padding = self.widths[index] - cell.width();
-            if index > 0 {
+        for (place, &column) in part.iter().enumerate() {
+            let cell = &cells[column];
+            let padding = self.widths[column] - cell.width();
+            if place > 0 {
                 blanks += 2;
             }
-            if self.is_number[index] {
+            if self.is_number[column] {
                 blanks += padding;
             }
             // Blanks are written before something, so that no line ends with them.
             text.extend(std::iter::repeat_n(' ', blanks));
             text.push_str(cell);
-            blanks = if self.is_number[index] { 0 } else { padding };
+            blanks = if self.is_number[column] { 0 } else { padding };
         }
         text.push('\n');
     }
+}
+
+/// A cell that is wider than the terminal would not be folded but broken.
+fn cell_width(width: Option<usize>) -> usize {
+    width.map_or(CELL_WIDTH_MAX, |width| CELL_WIDTH_MAX.min(width.saturating_sub(1)))
 }
 
 impl Rows for Table {
@@ -97,7 +141,7 @@ impl Rows for Table {
                 }
                 text.clear();
                 column.push_text(&mut text, row);
-                shown(&text)
+                shown(&text, cell_width(self.width))
             };
             let cells = columns.iter().map(cell).collect();
             self.page.push(cells);
@@ -114,23 +158,4 @@ impl Rows for Table {
         }
         self.out.flush()
     }
-}
-
-/// On one line, without what would move a terminal's cursor or colour it, and not too long.
-fn shown(cell: &str) -> String {
-    let (mut text, mut width) = (String::new(), 0);
-    for c in cell.chars() {
-        let escaped = c.is_control().then(|| c.escape_default().to_string());
-        let wide = escaped.as_ref().map_or(c.width().unwrap_or(0), String::len);
-        if width + wide > CELL_WIDTH_MAX {
-            text.push('…');
-            break;
-        }
-        width += wide;
-        match escaped {
-            Some(escaped) => text.push_str(&escaped),
-            None => text.push(c),
-        }
-    }
-    text
 }

@@ -4,8 +4,8 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{
-    ArrayRef, DictionaryArray, Float32Array, Int32Array, LargeStringArray, NullArray, StringArray,
-    StringViewArray, TimestampNanosecondArray, UInt64Array,
+    ArrayRef, DictionaryArray, Float32Array, Int32Array, Int64Array, LargeStringArray, NullArray,
+    StringArray, StringViewArray, TimestampNanosecondArray, UInt64Array,
 };
 use arrow::datatypes::Int32Type;
 use arrow::record_batch::RecordBatch;
@@ -138,4 +138,30 @@ fn formats_are_known_by_name_and_by_the_end_of_a_file() {
     assert_eq!(Format::of_file("a.b.PARQUET"), Some(Format::Parquet));
     assert_eq!([Format::of_file("csv"), Format::of_file("a.xyz")], [None, None]);
     assert!("xml".parse::<Format>().is_err());
+}
+
+#[test]
+fn a_table_that_is_wider_than_the_terminal_is_folded_beside_its_first_column() {
+    let rows = batch(vec![
+        ("id", Arc::new(Int64Array::from_iter_values(1..=12)) as ArrayRef),
+        ("name", Arc::new(StringArray::from_iter_values((1..=12).map(|n| "n".repeat(n)))) as ArrayRef),
+        ("note", Arc::new(StringArray::from_iter_values((1..=12).map(|_| "x".repeat(40)))) as ArrayRef),
+        ("n", Arc::new(Int64Array::from_iter_values(1..=12)) as ArrayRef),
+    ]);
+    let out = Shared::default();
+    let mut renderer =
+        Renderer::folded(Format::Table, &rows.schema(), Box::new(out.clone()), Some(30)).unwrap();
+    renderer.write(&rows).unwrap();
+    renderer.finish().unwrap();
+    let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines.iter().all(|line| line.chars().count() <= 30), "{text}");
+    let headers = lines.iter().zip(&lines[1..]).filter(|(_, rule)| rule.contains('─'));
+    let headers: Vec<&str> = headers.map(|(header, _)| *header).collect();
+    // Ten rows, then the other two. What is as wide as the terminal stands alone.
+    let parts = ["id  name", "note", "id   n"];
+    assert_eq!(headers, [parts, parts].concat(), "{text}");
+    assert_eq!(lines[2..12][9], "10  nnnnnnnnnn", "{text}");
+    assert!(lines[15].starts_with("xxx") && lines[15].ends_with('…'), "{text}");
+    assert_eq!(*lines.last().expect("rows"), "12  12", "{text}");
 }

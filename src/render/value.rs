@@ -58,7 +58,7 @@ pub(super) fn is_number(data_type: &DataType) -> bool {
 }
 
 impl<'a> Column<'a> {
-    fn new(field: &Field, array: &'a ArrayRef) -> io::Result<Self> {
+    pub(super) fn new(field: &Field, array: &'a ArrayRef) -> io::Result<Self> {
         let formatter = |options: &FormatOptions<'a>| {
             ArrayFormatter::try_new(array.as_ref(), options).map_err(io::Error::other)
         };

@@ -2,10 +2,9 @@
 //!
 //! What the whole is shorter than all of them is what overlapping saves.
 
-use std::io::IsTerminal;
-
 use super::text::{build, machine, seconds};
 use crate::bench::{Report, Stage, StageReport};
+use crate::cli::output;
 
 /// One bar, in seconds.
 #[derive(Debug, PartialEq)]
@@ -34,10 +33,7 @@ fn longest(bars: &[Bar]) -> f64 {
 
 /// As wide as the terminal, or as a page.
 pub(super) fn terminal(report: &Report) -> String {
-    let width =
-        terminal_size::terminal_size().map_or(80, |(terminal_size::Width(width), _)| usize::from(width));
-    let styled = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    drawn(&bars(report), width.saturating_sub(20).clamp(20, 100), styled)
+    drawn(&bars(report), output::width().saturating_sub(20).clamp(20, 100), output::is_styled())
 }
 
 fn drawn(bars: &[Bar], room: usize, styled: bool) -> String {
