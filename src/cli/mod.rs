@@ -192,6 +192,7 @@ impl Command {
         match self {
             Command::Query(_) => true,
             Command::Table(args) => args.stops_itself(),
+            Command::Sql(args) => args.opens_shell(),
             _ => false,
         }
     }

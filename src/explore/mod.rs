@@ -2,6 +2,7 @@
 //!
 //! A table is opened when a query names it, and not before: `SELECT 1` reads no journal.
 
+mod describe;
 mod diff;
 mod journal;
 mod staged;
@@ -73,7 +74,7 @@ impl Explorer {
     /// The tables that are here without a file being named.
     pub fn names(&self) -> Vec<String> {
         let names = self.subjects.iter().map(|subject| subject.pipeline.name.clone());
-        let tables = names.flat_map(|name| [format!("{name}{REJECTS}"), name]);
+        let tables = names.flat_map(|name| [name.clone(), format!("{name}{REJECTS}")]);
         tables.chain([RUNS.to_owned(), WINDOWS.to_owned()]).collect()
     }
 

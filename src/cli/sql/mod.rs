@@ -1,26 +1,26 @@
 //! `api2bq sql`: SQL over staged rows, the journal and files, without a network.
 
+mod chart;
 mod explain;
+mod rows;
+mod shell;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use arrow::record_batch::RecordBatch;
-use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
-use indicatif::HumanCount;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use futures::TryStreamExt;
 
 use super::Global;
-use super::output::counted;
 use super::rows_output::RowsOutput;
 use crate::config::Pipeline;
-use crate::engine::{self, Query};
 use crate::error::{Error, Result};
 use crate::explore::Explorer;
-use crate::render::Format;
-use crate::telemetry::{Scanning, Show, Waiting, say};
+use crate::render::chart::Kind;
+use crate::telemetry::{Waiting, say};
+use chart::Drawing;
+use rows::{Showing, scanning, timer};
 
 /// Run SQL over staged rows, the journal and files: in this process, without a network
 #[derive(Debug, clap::Args)]
@@ -38,7 +38,22 @@ A file is named in quotes, as a path, file://… or gs://…: .parquet, .csv and
 more than 100,000 different ones. \"flows@RUN\", in double quotes, is the table of another run.
 
 The SQL is DataFusion's, much like PostgreSQL's; one SELECT a call. It spills to disk beyond
-`limits.memory_mib`. On a terminal a table shows 1,000 rows, unless --limit says otherwise.
+`limits.memory_mib`. On a terminal a table shows 1,000 rows, unless --limit says otherwise; one
+that is wider than the terminal is folded: its columns in parts, ten rows at a time.
+
+On a terminal, without a query, there is a shell. A statement ends with `;`, Tab completes, Ctrl-C
+stops the query and not the shell, and `\\?` lists the rest: \\d, \\timing, \\format, \\chart, \\o, \\q.
+
+--chart draws the rows in place of printing them; with --output they are written as well.
+  bar   the first column names the bars, columns of numbers behind it are their lengths
+  line  the first column (numbers, dates, times) lies across, numbers behind it go up
+  hist  how often the numbers of the only column occur
+  heat  three columns: across, down, and the number that gives the cell its colour
+Bins of a histogram are as wide as Freedman and Diaconis say, or Sturges where half of all values
+are one, rounded up to 1, 2 or 5. Where that makes more than 60, and all values are above 0 and lie
+far apart, their edges are 1, 2, 5, 10, 20, … Titles and axes are called as the columns are: name
+them with AS. At most 500 bars, 500 by 500 cells, 1,000,000 rows of a line, 10,000,000 values.
+
 --explain as JSON (--format json): operator, details, rows, milliseconds (of all threads together),
 bytes, spilled_bytes, inputs. Exit code 5 where a staged file is gone or was cut.
 
@@ -48,13 +63,17 @@ Examples:
   api2bq sql -c \"SELECT f.* FROM flows f JOIN 'hosts.csv' h ON f.src_comp = h.name\"
   api2bq sql -c \"SELECT first_day, state, reason FROM windows WHERE state <> 'done'\"
   api2bq sql --summarize flows
+  api2bq sql --chart bar -c 'SELECT day, COUNT(*) AS flows FROM flows GROUP BY day ORDER BY day'
+  api2bq sql --chart hist --chart-out bytes.png -c 'SELECT byte_count FROM flows WHERE day = 1'
+  api2bq sql --chart heat -c \"SELECT time / 3600 % 24 AS hour, day, COUNT(*) AS flows FROM flows
+      GROUP BY 1, 2\"
   api2bq sql -f report.sql --explain=analyze
   echo 'SELECT COUNT(*) FROM flows' | api2bq sql --as-of 9d65e544 --timer")]
 pub(super) struct Args {
     /// The query
     #[arg(short, long, value_name = "SQL", conflicts_with_all = ["file", "summarize"])]
     command: Option<String>,
-    /// Read the query from a file [default: stdin]
+    /// Read the query from a file [default: a shell on a terminal, else stdin]
     #[arg(short, long, value_name = "FILE", conflicts_with = "summarize")]
     file: Option<PathBuf>,
     /// In place of a query: what the columns of a table or file hold, a row each
@@ -85,8 +104,18 @@ pub(super) struct Args {
         default_missing_value = "plan"
     )]
     explain: Option<Explain>,
+    /// Draw the rows in place of printing them
+    #[arg(long, value_name = "KIND", value_parser = chart_parser(), conflicts_with_all = ["explain", "summarize"])]
+    chart: Option<Kind>,
+    /// Draw the chart as a picture, .svg or .png, into this file
+    #[arg(long, value_name = "FILE", requires = "chart")]
+    chart_out: Option<PathBuf>,
     #[command(flatten)]
     output: RowsOutput,
+}
+
+fn chart_parser() -> impl TypedValueParser<Value = Kind> {
+    PossibleValuesParser::new(Kind::ALL.map(Kind::name)).try_map(|name| name.parse::<Kind>())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -97,43 +126,38 @@ enum Explain {
     Analyze,
 }
 
-/// Of a table on a terminal: more are not read by anyone, and scroll the rest away.
-const TERMINAL_ROWS_MAX: usize = 1000;
+impl Args {
+    /// Nothing was asked, and somebody is there who can be asked.
+    pub(super) fn opens_shell(&self) -> bool {
+        let nothing = self.command.is_none() && self.file.is_none() && self.summarize.is_none();
+        let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+        nothing && self.explain.is_none() && is_terminal
+    }
+}
 
 pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
     args.output.check()?;
-    let text = match &args.summarize {
-        Some(_) => String::new(),
-        None => text(&args).await?,
+    let drawing = args.chart.map(|kind| Drawing::new(kind, args.chart_out.as_deref())).transpose()?;
+    let opens_shell = args.opens_shell();
+    let text = match opens_shell || args.summarize.is_some() {
+        true => String::new(),
+        false => text(&args).await?,
     };
     let resolved = args.pipeline.iter().map(|name| Pipeline::resolve(name, &args.set));
     let explorer = Explorer::new(resolved.collect::<Result<_>>()?, args.as_of.clone())?;
-    let started = Instant::now();
     if let Some(table) = &args.summarize {
         return summarize(&args, &explorer, table, global).await;
     }
     if let Some(explain) = args.explain {
         return explained(&args, &explorer, &text, explain, global).await;
     }
-    let limit = limit(&args);
-    // One more, to know whether there are more.
-    let query = explorer.plan(&text, limit.map(|limit| limit + 1)).await?;
-    let planned = started.elapsed();
-    let cut = AtomicBool::new(false);
-    let written = write(&args.output, &query, limit, &cut, global).await?;
-    if cut.into_inner() && args.limit.is_none() && !global.quiet {
-        say(&format!("{} rows are shown, and there are more; `--limit N` shows them\n", HumanCount(written)));
+    let limit = args.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX - 1));
+    let more = "`--limit N` shows them";
+    let showing = Showing { output: args.output, drawing, limit, more, timer: args.timer };
+    match opens_shell {
+        true => shell::run(explorer, showing, global).await,
+        false => rows::show(&explorer, &text, &showing, global).await,
     }
-    if args.timer {
-        say(&timer(written, planned, started.elapsed()));
-    }
-    Ok(())
-}
-
-fn limit(args: &Args) -> Option<usize> {
-    let is_read = args.output.is_for_terminal() && args.output.format() == Format::Table;
-    let default = is_read.then_some(TERMINAL_ROWS_MAX);
-    args.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX - 1)).or(default)
 }
 
 async fn text(args: &Args) -> Result<String> {
@@ -156,57 +180,6 @@ async fn text(args: &Args) -> Result<String> {
         true => Err(Error::usage("the query is empty")),
         false => Ok(text),
     }
-}
-
-/// Runs the query, and writes its first `limit` rows; `cut` is set when it gave more.
-async fn write(
-    output: &RowsOutput,
-    query: &Query,
-    limit: Option<usize>,
-    cut: &AtomicBool,
-    global: &Global,
-) -> Result<u64> {
-    let mut rows = first(query.rows()?, limit, cut);
-    let mut schema = query.schema();
-    if output.format().is_binary() {
-        schema = query.plain_schema();
-        let plain = schema.clone();
-        rows = rows.and_then(move |batch| std::future::ready(engine::plain(&batch, &plain))).boxed();
-    }
-    let mut scanning = Some(scanning(query, global.show()));
-    if output.is_for_terminal() {
-        // Rows and bars on one terminal would be mixed up.
-        rows = rows.inspect(move |_| drop(scanning.take())).boxed();
-        return output.write_counted(&schema, rows, &|_| {}).await;
-    }
-    output.write_counted(&schema, rows, &|_| {}).await
-}
-
-fn scanning(query: &Query, show: Show) -> Scanning {
-    let query = query.clone();
-    Scanning::new(show, move || {
-        let read = query.scanned();
-        (read.rows, read.bytes)
-    })
-}
-
-/// The first `limit` rows; nothing behind them is asked for.
-fn first<'r>(
-    rows: BoxStream<'static, Result<RecordBatch>>,
-    limit: Option<usize>,
-    cut: &'r AtomicBool,
-) -> BoxStream<'r, Result<RecordBatch>> {
-    let Some(limit) = limit else { return rows };
-    let some = rows.scan(limit, |left, batch| {
-        let batch = batch.map(|batch| {
-            let taken = batch.num_rows().min(*left);
-            cut.fetch_or(taken < batch.num_rows(), Ordering::Relaxed);
-            *left -= taken;
-            batch.slice(0, taken)
-        });
-        std::future::ready(Some(batch))
-    });
-    some.boxed()
 }
 
 async fn summarize(args: &Args, explorer: &Explorer, table: &str, global: &Global) -> Result<()> {
@@ -244,9 +217,4 @@ async fn explained(
         say(&timer(written, planned, started.elapsed()));
     }
     Ok(())
-}
-
-fn timer(rows: u64, planned: Duration, all: Duration) -> String {
-    let (all, planned) = (all.as_secs_f64(), planned.as_secs_f64());
-    format!("{}, {all:.3} s, {planned:.3} of them to plan\n", counted(rows, "row"))
 }
