@@ -30,6 +30,8 @@ pub struct Run {
     pub windows: Vec<LedgerWindow>,
     /// When the newest entry was written, or the plan while there is none. For people.
     pub written_unix_ms: u64,
+    /// When the plan was written, by the clock of the staging area. For people.
+    pub begun_unix_ms: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -218,8 +220,9 @@ async fn read_run(store: &Store, pipeline: &str, id: String, listing: Listing) -
     let windows: Vec<LedgerWindow> =
         futures::stream::iter(newest.into_iter().map(read)).buffered(READS_AT_ONCE).try_collect().await?;
     let entries = windows.iter().filter_map(|window| window.entries.last());
-    let written = entries.map(|last| last.written_unix_ms).max();
-    Ok(Run { plan, damage, windows, written_unix_ms: written.unwrap_or(listing.written_unix_ms), id })
+    let written_unix_ms = entries.map(|last| last.written_unix_ms).max().unwrap_or(listing.written_unix_ms);
+    let begun_unix_ms = Some(listing.written_unix_ms).filter(|written| *written > 0);
+    Ok(Run { id, plan, damage, windows, written_unix_ms, begun_unix_ms })
 }
 
 async fn read_window(

@@ -11,7 +11,7 @@ use super::output;
 use crate::config::Pipeline;
 use crate::effects::Effects;
 use crate::error::{Error, Kind, Result};
-use crate::ledger::{self, LedgerWindow};
+use crate::ledger::{self, LedgerWindow, Run};
 use crate::manifest::StagedFile;
 use crate::partition::{Bound, Window, range};
 use crate::pipeline::open_store;
@@ -57,24 +57,24 @@ enum Format {
 
 /// The rejects of a run.
 #[derive(Debug, Default, Serialize)]
-struct Report {
+pub(super) struct Report {
     run: String,
     /// All of them.
-    rejects: u64,
+    pub rejects: u64,
     /// Those with their bytes.
-    kept: u64,
-    reasons: Vec<Reason>,
+    pub kept: u64,
+    pub reasons: Vec<Reason>,
 }
 
 /// All kept rejects of one reason. Where and example are those of the first.
 #[derive(Debug, Serialize)]
-struct Reason {
-    reason: String,
-    count: u64,
-    window: Window,
+pub(super) struct Reason {
+    pub reason: String,
+    pub count: u64,
+    pub window: Window,
     offset: Option<u64>,
     line: Option<u64>,
-    example: String,
+    pub example: String,
 }
 
 /// Characters of an example: a record of ten columns is whole, and a page of text is not.
@@ -92,34 +92,64 @@ pub(super) async fn run(args: Args) -> Result<()> {
         });
     };
     let asked = args.day.map(|day| range(day, day, pipeline.epoch)).transpose()?;
-    let is_asked = |w: &&LedgerWindow| {
-        asked.is_none_or(|asked| w.window.after < asked.before && asked.after < w.window.before)
-    };
-    let mut report = Report { run: run.id.clone(), ..Report::default() };
-    let mut by_reason = BTreeMap::new();
-    let mut wrong = None;
-    for window in run.windows.iter().filter(is_asked) {
-        let Some(manifest) = window.manifest() else { continue };
-        report.rejects += manifest.counts.rejects;
-        let Some(file) = &manifest.rejects else { continue };
-        match lines_of(&store, file).await {
-            Ok(lines) if args.format == Format::Ndjson => output::print(&lines)?,
-            Ok(lines) => report.kept += group(&lines, window.window, &mut by_reason)?,
-            // The others can be shown all the same.
-            Err(error) => wrong = wrong.or(Some(error)),
+    let (report, wrong) = match args.format {
+        Format::Ndjson => (None, print_lines(&store, run, asked).await?),
+        Format::Text | Format::Json => {
+            let (report, wrong) = of_run(&store, run, asked).await?;
+            (Some(report), wrong)
         }
-    }
-    report.reasons = by_reason.into_values().collect();
-    report.reasons.sort_by_key(|reason| std::cmp::Reverse(reason.count));
-    match args.format {
-        Format::Text => output::print(&text(&report))?,
-        Format::Json => output::print(&output::json(&report)?)?,
-        Format::Ndjson => {}
+    };
+    match (&report, args.format) {
+        (Some(report), Format::Text) => output::print(&text(report))?,
+        (Some(report), _) => output::print(&output::json(report)?)?,
+        (None, _) => {}
     }
     match wrong {
         Some(error) if error.kind() != Kind::Damaged => Err(error),
         wrong => ledger.verdict().and(wrong.map_or(Ok(()), Err)),
     }
+}
+
+/// The windows that lie in what was asked for.
+fn windows_of(run: &Run, asked: Option<Window>) -> impl Iterator<Item = &LedgerWindow> {
+    run.windows.iter().filter(move |w| {
+        asked.is_none_or(|asked| w.window.after < asked.before && asked.after < w.window.before)
+    })
+}
+
+/// Rejects by reason, the most frequent one first. Files that cannot be read hide nothing of the others: the
+/// first error is handed back beside them.
+pub(super) async fn of_run(
+    store: &Store,
+    run: &Run,
+    asked: Option<Window>,
+) -> Result<(Report, Option<Error>)> {
+    let mut report = Report { run: run.id.clone(), ..Report::default() };
+    let (mut by_reason, mut wrong) = (BTreeMap::new(), None);
+    for window in windows_of(run, asked) {
+        let Some(manifest) = window.manifest() else { continue };
+        report.rejects += manifest.counts.rejects;
+        let Some(file) = &manifest.rejects else { continue };
+        match lines_of(store, file).await {
+            Ok(lines) => report.kept += group(&lines, window.window, &mut by_reason)?,
+            Err(error) => wrong = wrong.or(Some(error)),
+        }
+    }
+    report.reasons = by_reason.into_values().collect();
+    report.reasons.sort_by_key(|reason| std::cmp::Reverse(reason.count));
+    Ok((report, wrong))
+}
+
+/// Every kept reject as it is; the first error beside them.
+async fn print_lines(store: &Store, run: &Run, asked: Option<Window>) -> Result<Option<Error>> {
+    let mut wrong = None;
+    for file in windows_of(run, asked).filter_map(|window| window.manifest()?.rejects.as_ref()) {
+        match lines_of(store, file).await {
+            Ok(lines) => output::print(&lines)?,
+            Err(error) => wrong = wrong.or(Some(error)),
+        }
+    }
+    Ok(wrong)
 }
 
 /// The kept rejects of one window, just as they were kept.

@@ -1,15 +1,20 @@
-//! `api2bq status`: runs and windows, and rows per day as a chart.
+//! `api2bq status`: runs and windows, and rows per day as a chart; a run as a page.
 
-use std::io::IsTerminal;
+mod html;
+mod pictures;
+mod text;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use chrono::DateTime;
-use indicatif::HumanCount;
 use serde::Serialize;
 
-use super::{Format, output};
+use super::replacing::Target;
+use super::{Format, output, rejects};
 use crate::config::Pipeline;
 use crate::effects::Effects;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ledger::{self, Ledger, LedgerWindow, Run, Standing};
 use crate::location::redacted;
 use crate::manifest::WindowCounts;
@@ -26,6 +31,10 @@ before it was staged, with the reason where one is known; `damaged`: its journal
 Exit code 0 whatever the state, 5 where the journal is damaged (4: where an entry is of another run); the
 entry is named and the rest is shown.
 
+--html writes the run as a page in place of that: counts, rows per day with the gaps, when
+windows were staged and loaded, rejects by reason with an example, settings. It needs no network,
+and holds neither secrets of the settings nor scripts.
+
 With --format json: pipeline, stage, runs (run, range, window_seconds, table, written_unix_ms, windows by
 state), run (the one shown: windows with state, reason, counts, entries, epoch, written_unix_ms and
 partitions: partition, day, rows, loaded, job_id) and damaged (run, window, error).
@@ -33,6 +42,7 @@ partitions: partition, day, rows, loaded, job_id) and damaged (run, window, erro
 Examples:
   api2bq status flows
   api2bq status flows --run 9d65e544 --set stage.url=gs://bucket/x
+  api2bq status flows --html report.html
   api2bq status flows --format json | jq '.run.windows[] | select(.state == \"missing\")'")]
 pub(super) struct Args {
     /// A built-in pipeline (`flows`) or the path of a pipeline.toml
@@ -46,6 +56,9 @@ pub(super) struct Args {
     /// How the result is printed
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
+    /// Write the run as a page into this file; `-` is stdout
+    #[arg(long, value_name = "FILE", conflicts_with = "format")]
+    html: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -102,6 +115,17 @@ struct ShownWindow {
     partitions: Vec<ShownDay>,
 }
 
+impl ShownWindow {
+    /// Why it has come no further, where something is known.
+    fn why(&self) -> &str {
+        match (&self.reason, self.state) {
+            (Some(reason), _) => reason,
+            (None, Standing::Missing) => "never begun, or stopped before it was staged",
+            (None, _) => "",
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct ShownDay {
     partition: Partition,
@@ -121,13 +145,37 @@ struct Damaged {
 pub(super) async fn run(args: Args) -> Result<()> {
     let pipeline = Pipeline::resolve(&args.pipeline, &args.set)?;
     let store = open_store(&pipeline, &Effects::default())?;
+    // Found out before the work, not after it.
+    if let Some(path) = args.html.as_deref().filter(|path| *path != Path::new("-")) {
+        Target::find(path)?;
+    }
     let ledger = ledger::read(&store, &pipeline.name).await?;
-    let report = report(&pipeline, &ledger, ledger.run(args.run.as_deref())?)?;
+    let run = ledger.run(args.run.as_deref())?;
+    let report = report(&pipeline, &ledger, run)?;
+    if let Some(path) = &args.html {
+        let (Some(run), Some(shown)) = (run, &report.run) else {
+            let (name, stage) = (&report.pipeline, &report.stage);
+            return Err(Error::usage(format!("`{name}` has no runs in `{stage}` yet")));
+        };
+        let (rejects, wrong) = rejects::of_run(&store, run, None).await?;
+        write_page(path, &html::page(&pipeline, run, shown, &rejects))?;
+        return ledger.verdict().and(wrong.map_or(Ok(()), Err));
+    }
     match args.format {
-        Format::Text => output::print(&text(&report))?,
+        Format::Text => output::print(&text::report(&report))?,
         Format::Json => output::print(&output::json(&report)?)?,
     }
     ledger.verdict()
+}
+
+fn write_page(path: &Path, page: &str) -> Result<()> {
+    if path == Path::new("-") {
+        return output::print(page);
+    }
+    let (mut file, replacing) = Target::find(path)?.open()?;
+    let written = file.write_all(page.as_bytes());
+    written.map_err(|e| Error::failed(format!("cannot write `{}`", path.display())).caused_by(e))?;
+    replacing.finish()
 }
 
 fn report(pipeline: &Pipeline, ledger: &Ledger, shown: Option<&Run>) -> Result<Report> {
@@ -146,7 +194,7 @@ fn report(pipeline: &Pipeline, ledger: &Ledger, shown: Option<&Run>) -> Result<R
             damaged: run.num_windows(Standing::Damaged),
         },
     };
-    let damaged = |(run, window, error): (&Run, Option<Window>, &crate::error::Error)| Damaged {
+    let damaged = |(run, window, error): (&Run, Option<Window>, &Error)| Damaged {
         run: run.id.clone(),
         window,
         error: error.to_string(),
@@ -197,142 +245,7 @@ fn shown_window(pipeline: &Pipeline, window: &LedgerWindow) -> Result<ShownWindo
     })
 }
 
-fn text(report: &Report) -> String {
-    let mut text = String::new();
-    for damaged in &report.damaged {
-        text += &format!("damaged: {}\n", damaged.error);
-    }
-    if report.runs.is_empty() {
-        return text + &format!("`{}` has no runs in `{}` yet\n", report.pipeline, report.stage);
-    }
-    let mut table = vec![
-        ["run", "range", "window", "last written", "done", "empty", "open", "failed", "missing"]
-            .map(str::to_owned)
-            .to_vec(),
-    ];
-    for run in &report.runs {
-        let Tally { done, empty, open, failed, missing, damaged } = run.windows;
-        let windows =
-            [done, empty, open, failed, missing + damaged].map(|n| HumanCount(n as u64).to_string());
-        let range = run.range.map_or("?".to_owned(), |range| range.to_string());
-        let window = run.window_seconds.map_or("?".to_owned(), |s| format!("{}d", s / 86_400));
-        let fixed = [run.run.clone(), range, window, date_of(run.written_unix_ms)];
-        table.push(fixed.into_iter().chain(windows).collect());
-    }
-    text += &output::aligned(&table);
-    let Some(run) = &report.run else { return text };
-    text += &format!("\nwindows of run `{}`\n", run.run);
-    let styled = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    text + &chart(&run.windows, width(), styled)
-}
-
 fn date_of(unix_ms: u64) -> String {
     let date = i64::try_from(unix_ms).ok().and_then(DateTime::from_timestamp_millis);
     date.map_or_else(String::new, |date| date.format("%Y-%m-%d %H:%M:%S UTC").to_string())
-}
-
-/// Of the terminal; where there is none, as in a pipe, that of a page.
-fn width() -> usize {
-    terminal_size::terminal_size().map_or(80, |(terminal_size::Width(width), _)| usize::from(width))
-}
-
-/// One line of the chart.
-struct Bar {
-    cells: Vec<String>,
-    state: Standing,
-    /// `None` of a line that is no day's.
-    rows: Option<u64>,
-    remark: String,
-}
-
-/// A line a day with its rows as a bar. A day without records is no gap, and does not look like one.
-fn chart(windows: &[ShownWindow], width: usize, styled: bool) -> String {
-    let bars: Vec<Bar> = windows.iter().flat_map(bars).collect();
-    let header = ["day", "partition", "state", "records", "duplicates", "rejects", "staged"];
-    let mut table = vec![header.map(str::to_owned).to_vec()];
-    table.extend(bars.iter().map(|bar| bar.cells.clone()));
-    let table = output::aligned(&table);
-    let mut lines = table.lines();
-    let most = bars.iter().filter_map(|bar| bar.rows).max().unwrap_or(0);
-    let taken = lines.clone().map(|line| line.chars().count()).max().unwrap_or(0);
-    let room = width.saturating_sub(taken + 2).clamp(10, 100);
-    let mut text = format!("{}\n", lines.next().unwrap_or_default());
-    for (line, bar) in lines.zip(&bars) {
-        let (color, plain) = match bar.state {
-            _ if !styled => ("", ""),
-            Standing::Failed | Standing::Missing | Standing::Damaged => ("\x1b[31m", "\x1b[0m"),
-            Standing::Open => ("\x1b[33m", "\x1b[0m"),
-            Standing::Done | Standing::Empty => ("", ""),
-        };
-        let drawn = match bar.rows {
-            Some(rows) => drawn(rows, most, room),
-            None => bar.remark.clone(),
-        };
-        text += format!("{color}{line}  {drawn}{plain}").trim_end();
-        text.push('\n');
-    }
-    text
-}
-
-/// The lines of one window: one, or one of its own and one for each of its days.
-fn bars(window: &ShownWindow) -> Vec<Bar> {
-    let count = |n: u64| HumanCount(n).to_string();
-    let (first, last) = window.window.days();
-    let days = if first == last { first.to_string() } else { format!("{first}-{last}") };
-    let counts = match &window.counts {
-        Some(c) => [c.records, c.duplicates, c.rejects, c.staged].map(count),
-        None => std::array::from_fn(|_| String::new()),
-    };
-    let reason = match (&window.reason, window.state) {
-        (Some(reason), _) => format!("✗ {reason}"),
-        (None, Standing::Missing) => "✗ never begun, or stopped before it was staged".to_owned(),
-        (None, _) => String::new(),
-    };
-    let one = match &window.partitions[..] {
-        [one] => Some(one),
-        _ => None,
-    };
-    let [records, duplicates, rejects, staged] = counts;
-    let partition = one.map_or(String::new(), |one| one.partition.to_string());
-    let state = window.state.word().to_owned();
-    let mut bars = vec![Bar {
-        cells: vec![days, partition, state, records, duplicates, rejects, staged],
-        state: window.state,
-        rows: one.map(|one| one.rows).filter(|_| reason.is_empty()),
-        remark: reason,
-    }];
-    for day in window.partitions.iter().filter(|_| one.is_none()) {
-        let state = if day.rows == 0 { Standing::Empty.word() } else { "" };
-        let mut cells = vec![day.day.to_string(), day.partition.to_string(), state.to_owned()];
-        cells.extend([String::new(), String::new(), String::new(), count(day.rows)]);
-        bars.push(Bar { cells, state: window.state, rows: Some(day.rows), remark: String::new() });
-    }
-    bars
-}
-
-/// `rows` of `most` in eighths of a character; any row at all is seen, and none is a dot.
-fn drawn(rows: u64, most: u64, room: usize) -> String {
-    if rows == 0 {
-        return "·".to_owned();
-    }
-    let eighths = u128::from(rows) * room as u128 * 8 / u128::from(most.max(1));
-    let eighths = usize::try_from(eighths).unwrap_or(room * 8).clamp(1, room * 8);
-    let part = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8];
-    format!("{}{part}", "█".repeat(eighths / 8))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bars_are_as_long_as_their_rows_and_never_invisible() {
-        assert_eq!(drawn(100, 100, 10), "██████████");
-        assert_eq!(drawn(50, 100, 10), "█████");
-        assert_eq!(drawn(56, 100, 10), "█████▌");
-        assert_eq!(drawn(1, u64::MAX, 10), "▏");
-        assert_eq!(drawn(u64::MAX, u64::MAX, 10), "██████████");
-        assert_eq!(drawn(0, 100, 10), "·");
-        assert_eq!(drawn(0, 0, 10), "·");
-    }
 }

@@ -39,6 +39,7 @@ mod process;
 mod proofs;
 mod proxy;
 mod query;
+mod report;
 mod resume;
 mod rows;
 mod secrets;
