@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use api2bq::bigquery::{LoadJob, QueryJob, TableId};
+use api2bq::bigquery::{LoadJob, QueryJob, TableId, Write};
 use api2bq::config::Pipeline;
 use api2bq::demo::{self, Content, Flows};
 use api2bq::effects::Effects;
@@ -136,6 +136,7 @@ async fn embedded(folder: &Path) {
             destination: &destination,
             columns: &pipeline.columns,
             source_uris: vec![uri],
+            write: Write::Truncate,
         };
         bigquery.load(&load).await.expect("an answer").expect("it loads");
     }

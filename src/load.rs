@@ -1,6 +1,6 @@
 //! One staged partition becomes one load job that replaces a day partition, driven to its end.
 
-use crate::bigquery::{BigQuery, JobFailure, LoadJob, TableId, load_job_id};
+use crate::bigquery::{BigQuery, JobFailure, LoadJob, TableId, Write, load_job_id};
 use crate::error::{Error, Kind, Result};
 use crate::manifest::{Loaded, StagedPartition, Target};
 use crate::partition::Partition;
@@ -66,6 +66,7 @@ pub async fn load(
         destination: &partition,
         columns: &destination.columns,
         source_uris: staged.files.iter().map(|f| f.url.clone()).collect(),
+        write: Write::Truncate,
     };
     let done = match bigquery.load(&job).await? {
         Ok(done) => done,

@@ -22,13 +22,14 @@ use super::tables::table_schema;
 use crate::error::{Error, Kind, Result};
 use crate::schema::Columns;
 
-/// Replaces one partition by the rows of Parquet files.
+/// Brings the rows of Parquet files into one partition.
 #[derive(Debug)]
 pub struct LoadJob<'a> {
     pub id: &'a str,
     pub destination: &'a TableId,
     pub columns: &'a Columns,
     pub source_uris: Vec<String>,
+    pub write: Write,
 }
 
 /// Replaces a table by the rows of a query.
@@ -94,7 +95,7 @@ impl BigQuery {
             source_uris: Some(load.source_uris.clone()),
             source_format: Some("PARQUET".into()),
             create_disposition: Some("CREATE_NEVER".into()),
-            write_disposition: Some("WRITE_TRUNCATE".into()),
+            write_disposition: Some(load.write.disposition().into()),
             ..Default::default()
         };
         let configuration = JobConfiguration { load: Some(configuration), ..Default::default() };

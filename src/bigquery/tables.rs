@@ -87,6 +87,15 @@ impl BigQuery {
     ///
     /// A table that is there must be partitioned by day and have every column with its type.
     pub async fn ensure_staging_table(&self, id: &TableId, columns: &Columns) -> Result<()> {
+        self.ensure_day_table(id, columns, true).await
+    }
+
+    /// The same, for readers who may ask for all days at once.
+    pub async fn ensure_open_table(&self, id: &TableId, columns: &Columns) -> Result<()> {
+        self.ensure_day_table(id, columns, false).await
+    }
+
+    async fn ensure_day_table(&self, id: &TableId, columns: &Columns, filter: bool) -> Result<()> {
         if let Some(found) = self.table(id).await? {
             return agree(id, &found, columns);
         }
@@ -94,7 +103,7 @@ impl BigQuery {
         let document = || {
             Table::new(&id.project, &id.dataset, &id.table, table_schema(columns))
                 .time_partitioning(TimePartitioning::per_day())
-                .require_partition_filter(true)
+                .require_partition_filter(filter)
         };
         let created = self.crate_call("create", &what, || self.client.table().create(document())).await?;
         match created {
