@@ -55,7 +55,7 @@ enum Order {
     Seal { records_min: u64, done: oneshot::Sender<Result<(), Refused>> },
     Sealed { done: oneshot::Sender<Vec<Sealed>> },
     HasRoom { done: oneshot::Sender<bool> },
-    Remove { id: SegmentId, done: oneshot::Sender<Result<()>> },
+    Remove { ids: Vec<SegmentId>, done: oneshot::Sender<Result<()>> },
     SetAside { id: SegmentId, done: oneshot::Sender<Result<()>> },
 }
 
@@ -116,9 +116,9 @@ impl<D: Disk> Spool<D> {
         log::read(&self.disk, id)
     }
 
-    /// Deletes a segment whose rows are loaded, which must be durable before.
-    pub async fn remove(&self, id: SegmentId) -> Result<()> {
-        self.ask(|done| Order::Remove { id, done }).await.map_err(|e| Error::failed(e.to_string()))?
+    /// Deletes segments whose rows are loaded, which must be durable before. The first one goes last.
+    pub async fn remove(&self, ids: Vec<SegmentId>) -> Result<()> {
+        self.ask(|done| Order::Remove { ids, done }).await.map_err(|e| Error::failed(e.to_string()))?
     }
 
     /// Sets a damaged segment aside.
@@ -208,7 +208,7 @@ impl<D: Disk> Committer<D> {
             }
             Order::Sealed { done } => answer(done, self.log.sealed().collect()),
             Order::HasRoom { done } => answer(done, self.log.has_room()),
-            Order::Remove { id, done } => answer(done, self.log.remove(id)),
+            Order::Remove { ids, done } => answer(done, self.log.remove(&ids)),
             Order::SetAside { id, done } => answer(done, self.log.set_aside(id)),
         }
     }

@@ -248,10 +248,22 @@ impl<D: Disk> Log<D> {
         self.sealed.values().copied()
     }
 
-    /// Forgets a segment whose records are durable elsewhere.
+    /// Forgets segments whose records are durable elsewhere: the first one last, and only once the others
+    /// are gone for good. So as long as any of them is there, the first one is.
     ///
-    /// A power loss may bring it back, under the same id: whoever loaded it knows that id.
-    pub fn remove(&mut self, id: SegmentId) -> Result<()> {
+    /// A power loss may bring that one back, under its id: whoever loaded it knows that id.
+    pub fn remove(&mut self, ids: &[SegmentId]) -> Result<()> {
+        let Some((first, others)) = ids.split_first() else { return Ok(()) };
+        for id in others {
+            self.remove_one(*id)?;
+        }
+        if !others.is_empty() {
+            self.disk.sync_folder().map_err(|e| failed("sync its folder", e))?;
+        }
+        self.remove_one(*first)
+    }
+
+    fn remove_one(&mut self, id: SegmentId) -> Result<()> {
         if self.sealed.get(&id.number).is_some_and(|sealed| sealed.id == id) {
             self.disk.remove(&file_name(id.number)).map_err(|e| failed("remove a loaded segment", e))?;
             self.forget(id);

@@ -17,6 +17,9 @@ struct World {
     acknowledged: BTreeMap<u64, u32>,
     /// What the first reading of a sealed segment gave. Its load job has an id of that content.
     staged: BTreeMap<SegmentId, Vec<(u64, Vec<u8>)>>,
+    /// Segments that are loaded together, by the first of them: decided once.
+    batches: BTreeMap<SegmentId, Vec<SegmentId>>,
+    /// First segments of batches that are loaded.
     loaded: BTreeSet<SegmentId>,
     crashes: u32,
     power_losses: u32,
@@ -51,7 +54,7 @@ impl World {
                     }
                 }
                 5 => drop(log.seal()),
-                _ => self.load(disk, &mut log, random.bool())?,
+                _ => self.load(disk, &mut log, random.usize(1..4), random.bool())?,
             }
             if disk.is_dead() {
                 break;
@@ -60,20 +63,33 @@ impl World {
         Ok(())
     }
 
-    /// Loads the oldest sealed segment, as the way out does: stage, load, note, remove.
-    fn load(&mut self, disk: &ModelDisk, log: &mut Log<ModelDisk>, to_the_end: bool) -> Result<(), String> {
-        let Some(sealed) = log.sealed().next() else { return Ok(()) };
-        match read(disk, sealed.id) {
-            Ok(rows) if *self.staged.entry(sealed.id).or_insert_with(|| rows.clone()) != rows => {
-                return Err(format!("segment {} has other rows than before", sealed.id.key()));
+    /// Loads the oldest sealed segments, as the way out does: decide, stage, load, note, remove.
+    fn load(
+        &mut self,
+        disk: &ModelDisk,
+        log: &mut Log<ModelDisk>,
+        segments: usize,
+        to_the_end: bool,
+    ) -> Result<(), String> {
+        let sealed: Vec<SegmentId> = log.sealed().map(|sealed| sealed.id).collect();
+        let Some(first) = sealed.first().copied() else { return Ok(()) };
+        let decided = || sealed.iter().copied().take(segments).collect();
+        let batch = self.batches.entry(first).or_insert_with(decided).clone();
+        if !self.loaded.contains(&first) {
+            for id in &batch {
+                match read(disk, *id) {
+                    Ok(rows) if *self.staged.entry(*id).or_insert_with(|| rows.clone()) != rows => {
+                        return Err(format!("segment {} has other rows than before", id.key()));
+                    }
+                    Ok(_) => {}
+                    Err(_) if disk.is_dead() => return Ok(()),
+                    Err(error) => return Err(error.to_string()),
+                }
             }
-            Ok(_) => {}
-            Err(_) if disk.is_dead() => return Ok(()),
-            Err(error) => return Err(error.to_string()),
         }
         if to_the_end {
-            self.loaded.insert(sealed.id);
-            let _ = log.remove(sealed.id);
+            self.loaded.insert(first);
+            let _ = log.remove(&batch);
         }
         Ok(())
     }
@@ -82,7 +98,8 @@ impl World {
     fn check(&self) -> Result<(), String> {
         let mut table: BTreeMap<u32, u32> = BTreeMap::new();
         let mut sequences = BTreeSet::new();
-        for (sequence, row) in self.loaded.iter().flat_map(|id| &self.staged[id]) {
+        let segments = self.loaded.iter().flat_map(|first| &self.batches[first]);
+        for (sequence, row) in segments.flat_map(|id| &self.staged[id]) {
             let text = String::from_utf8_lossy(row);
             let payload: u32 = text.split(' ').next().and_then(|n| n.parse().ok()).ok_or("not a row")?;
             *table.entry(payload).or_default() += 1;
@@ -121,7 +138,7 @@ fn schedule(seed: u64, lie: Option<Lie>) -> Result<World, String> {
     let (mut log, _) = Log::open(disk.clone(), OPTIONS).map_err(|e| e.to_string())?;
     log.seal().map_err(|e| e.to_string())?;
     while log.sealed().next().is_some() {
-        world.load(&disk, &mut log, true)?;
+        world.load(&disk, &mut log, 2, true)?;
     }
     world.check()?;
     Ok(world)
@@ -232,7 +249,7 @@ fn a_full_spool_refuses_and_takes_again_when_a_segment_is_gone() {
     };
     assert_eq!((taken, refused), (7, Refused::Full));
     let oldest = log.sealed().next().unwrap();
-    log.remove(oldest.id).unwrap();
+    log.remove(&[oldest.id]).unwrap();
     assert!(log.append(&[b'x'; 100]).is_ok());
 }
 
@@ -277,7 +294,7 @@ async fn many_senders_share_a_commit_and_each_is_told_its_own_sequence() {
         assert_eq!(commits.iter().map(|commit| commit.records).sum::<u64>(), 200);
         assert!(commits.len() < 100, "{} commits of 200 records", commits.len());
     }
-    spool.remove(sealed[0].id).await.unwrap();
+    spool.remove(vec![sealed[0].id]).await.unwrap();
     assert_eq!(spool.sealed().await.unwrap(), []);
 }
 
