@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use indicatif::{DecimalBytes, HumanCount};
 
-use super::{Format, output};
+use super::{Format, duration, output};
 use crate::config::Pipeline;
 use crate::effects::Effects;
 use crate::error::Result;
@@ -35,7 +35,7 @@ pub(super) struct Args {
     #[arg(long)]
     dry_run: bool,
     /// Leave alone what is younger: `24h`, `2d`, `30m`, `0s`
-    #[arg(long, value_name = "AGE", default_value = "24h", value_parser = age)]
+    #[arg(long, value_name = "AGE", default_value = "24h", value_parser = duration)]
     min_age: Duration,
     /// Override a key of the pipeline
     #[arg(long, value_name = "KEY=VALUE")]
@@ -43,15 +43,6 @@ pub(super) struct Args {
     /// How the result is printed
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
-}
-
-fn age(text: &str) -> Result<Duration, String> {
-    let units = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
-    let parsed = units.iter().find_map(|(unit, seconds)| {
-        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
-        number.checked_mul(*seconds)
-    });
-    parsed.map(Duration::from_secs).ok_or_else(|| "want an age as `24h`, `2d`, `30m` or `0s`".to_owned())
 }
 
 pub(super) async fn run(args: Args) -> Result<()> {

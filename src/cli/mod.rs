@@ -7,6 +7,7 @@ mod connect;
 mod demo;
 mod diff;
 mod emulator;
+mod gateway;
 mod gc;
 mod output;
 mod promote;
@@ -48,6 +49,7 @@ Examples:
   api2bq sql -c 'SELECT COUNT(*) FROM flows'      SQL over staged rows, the journal and files
   api2bq query 'SELECT COUNT(*) FROM LANL.flows'  GoogleSQL, with its price first
   api2bq table show LANL.flows                    columns, partitions, times and labels
+  api2bq gateway inventory --auth-file users.txt  take rows by HTTP, and load them
   api2bq bench                                    how fast the stages are on this machine
 
 Exit codes:
@@ -74,6 +76,7 @@ enum Command {
     Table(table::Args),
     Source(source::Args),
     Emulator(emulator::Args),
+    Gateway(gateway::Args),
     Bench(bench::Args),
     #[command(hide = true)]
     BenchStage(bench::StageArgs),
@@ -190,7 +193,7 @@ impl Command {
     /// Has something to end elsewhere, and listens for Ctrl-C itself.
     fn stops_itself(&self) -> bool {
         match self {
-            Command::Query(_) => true,
+            Command::Query(_) | Command::Gateway(_) => true,
             Command::Table(args) => args.stops_itself(),
             Command::Sql(args) => args.opens_shell(),
             _ => false,
@@ -225,12 +228,24 @@ impl Command {
             Command::Table(args) => table::run(args, global).await,
             Command::Source(args) => source::run(args).await,
             Command::Emulator(args) => emulator::run(args).await,
+            Command::Gateway(args) => gateway::run(args).await,
             Command::Bench(args) => bench::run(args, global).await,
             Command::BenchStage(_) => bench::run_stage().await,
             Command::Completions(args) => completions::completions(&args),
             Command::Man(args) => completions::man(&args),
         }
     }
+}
+
+/// `24h`, `2d`, `30m`, `0s`.
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let units = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
+    let parsed = units.iter().find_map(|(unit, seconds)| {
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        number.checked_mul(*seconds)
+    });
+    let seconds = parsed.ok_or_else(|| "want an age as `24h`, `2d`, `30m` or `0s`".to_owned())?;
+    Ok(std::time::Duration::from_secs(seconds))
 }
 
 const ONLY_READS: &str = "this command only reads: nothing was changed";

@@ -25,18 +25,22 @@ const FLOWS: &[(&str, &str)] = &[
     ("promote.sql", include_str!("../../sql/flows/promote.sql")),
 ];
 
+const INVENTORY: &[(&str, &str)] = &[("pipeline.toml", include_str!("../../sql/inventory/pipeline.toml"))];
+
+/// Pipelines that come with the program.
+const BUILT_IN: [(&str, &str, &[(&str, &str)]); 2] = [
+    ("flows", "flows/pipeline.toml (built in)", FLOWS),
+    ("inventory", "inventory/pipeline.toml (built in)", INVENTORY),
+];
+
 /// A configuration is a page of text; 1 MiB is more than anyone wrote, and no log file by mistake.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 impl Files {
     pub(super) fn find(name_or_path: &str) -> Result<Files> {
-        if name_or_path == "flows" {
-            let toml = FLOWS[0].1.to_owned();
-            return Ok(Files {
-                toml,
-                shown: "flows/pipeline.toml (built in)".into(),
-                place: Place::BuiltIn(FLOWS),
-            });
+        if let Some((_, shown, files)) = BUILT_IN.iter().find(|(name, ..)| *name == name_or_path) {
+            let toml = files[0].1.to_owned();
+            return Ok(Files { toml, shown: (*shown).into(), place: Place::BuiltIn(files) });
         }
         if is_url(name_or_path) {
             return Err(Error::usage(format!("`{}` is a URL and no pipeline", redacted(name_or_path)))
@@ -45,8 +49,9 @@ impl Files {
         let path = Path::new(name_or_path);
         let looks_like_path = name_or_path.contains(['/', '\\', '.']);
         if !looks_like_path && !path.exists() {
-            return Err(Error::usage(format!("there is no pipeline `{name_or_path}`"))
-                .hint("built in is `flows`; your own is a path: `./my.toml`"));
+            return Err(Error::usage(format!("there is no pipeline `{name_or_path}`")).hint(
+                "built in are `flows` and, for the gateway, `inventory`; your own is a path: `./my.toml`",
+            ));
         }
         let toml = read(path)?;
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();

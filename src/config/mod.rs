@@ -177,6 +177,16 @@ struct Promote {
 impl Pipeline {
     /// Resolves a built-in pipeline by name, or a pipeline.toml by path, under `set` (`key=value`).
     pub fn resolve(name_or_path: &str, set: &[String]) -> Result<Pipeline> {
+        Pipeline::resolve_for(Use::Backfill, name_or_path, set)
+    }
+
+    /// The same for the gateway, to which rows come by themselves: `[source]`, `[time]`, SQL and the
+    /// staging table are not asked for, and not looked at.
+    pub fn resolve_for_gateway(name_or_path: &str, set: &[String]) -> Result<Pipeline> {
+        Pipeline::resolve_for(Use::Gateway, name_or_path, set)
+    }
+
+    fn resolve_for(what: Use, name_or_path: &str, set: &[String]) -> Result<Pipeline> {
         let files = builtin::Files::find(name_or_path)?;
         let layered = layers::Layers::resolve(&files.toml, &files.shown, set)?;
         let raw: Raw = layered.table().try_into().map_err(|e: toml::de::Error| {
@@ -184,6 +194,13 @@ impl Pipeline {
                 .hint("`--show-settings` prints every setting with its origin")
         })?;
         check_name(&raw.name).map_err(|e| e.context(format!("`{}`", files.shown)))?;
+        if what == Use::Gateway {
+            return check_for_gateway(raw, layered.shown());
+        }
+        if name_or_path == "inventory" && raw.source.url.is_empty() {
+            return Err(Error::usage("`inventory` has no source to read from")
+                .hint("rows are posted to it: `api2bq gateway inventory`"));
+        }
         let stage_sql = files.read(&raw.transform.sql)?;
         let promote_sql = files.read(&raw.promote.sql)?;
         check(raw, stage_sql, promote_sql, layered.shown())
@@ -224,6 +241,48 @@ impl Pipeline {
         }
         Ok(headers)
     }
+}
+
+/// What a pipeline is resolved for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Backfill,
+    Gateway,
+}
+
+/// Checks what the gateway looks at. Days are those on which rows come, and the first is that of 1970.
+fn check_for_gateway(raw: Raw, shown: Vec<Shown>) -> Result<Pipeline> {
+    let columns = Columns::new(raw.columns)?;
+    check_project_and_dataset(&raw.warehouse)?;
+    check_table("table", &raw.warehouse.table)?;
+    for (key, zero) in [
+        ("limits.attempts", raw.limits.attempts == 0),
+        ("stage.file_mib_max", raw.stage.file_mib_max == 0),
+        ("stage.row_group_rows", raw.stage.row_group_rows == 0),
+    ] {
+        if zero {
+            return Err(Error::usage(format!("`{key}` must be at least 1")));
+        }
+    }
+    let mut stage = raw.stage;
+    stage.url = stage_url(&stage.url)?;
+    Ok(Pipeline {
+        name: raw.name,
+        columns,
+        source: raw.source,
+        format: None,
+        time_column: String::new(),
+        epoch: NaiveDate::default(),
+        gzip: None,
+        stage_sql: String::new(),
+        allow_filter: false,
+        stage,
+        warehouse: raw.warehouse,
+        promote_sql: String::new(),
+        promote_days: raw.promote.days,
+        limits: raw.limits,
+        shown,
+    })
 }
 
 fn check(raw: Raw, stage_sql: String, promote_sql: String, shown: Vec<Shown>) -> Result<Pipeline> {
@@ -331,6 +390,16 @@ static TABLE_NAME: LazyLock<Regex> =
 
 /// BigQuery's rules: datasets take letters, digits and `_`; tables also what [`TABLE_NAME`] has.
 fn check_warehouse(warehouse: &Warehouse) -> Result<()> {
+    check_project_and_dataset(warehouse)?;
+    check_table("staging_table", &warehouse.staging_table)?;
+    check_table("table", &warehouse.table)?;
+    if warehouse.staging_table == warehouse.table {
+        return Err(Error::usage("`warehouse.staging_table` and `warehouse.table` are the same table"));
+    }
+    Ok(())
+}
+
+fn check_project_and_dataset(warehouse: &Warehouse) -> Result<()> {
     let project = &warehouse.project;
     if project.is_empty() || !project.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:_".contains(&b)) {
         return Err(Error::usage(format!("`warehouse.project` `{project}` is no project id")));
@@ -341,15 +410,14 @@ fn check_warehouse(warehouse: &Warehouse) -> Result<()> {
         return Err(Error::usage(format!("`warehouse.dataset` `{dataset}` is no dataset name"))
             .hint("letters, digits and `_`"));
     }
-    for (key, table) in [("staging_table", &warehouse.staging_table), ("table", &warehouse.table)] {
-        if table.trim().is_empty() || table.len() > 1024 || !TABLE_NAME.is_match(table) {
-            let shown: String = table.chars().take(100).collect();
-            return Err(Error::usage(format!("`warehouse.{key}` `{shown}` is no table name"))
-                .hint("letters, marks, digits, `_`, `-` and spaces, at most 1,024 bytes"));
-        }
-    }
-    if warehouse.staging_table == warehouse.table {
-        return Err(Error::usage("`warehouse.staging_table` and `warehouse.table` are the same table"));
+    Ok(())
+}
+
+fn check_table(key: &str, table: &str) -> Result<()> {
+    if table.trim().is_empty() || table.len() > 1024 || !TABLE_NAME.is_match(table) {
+        let shown: String = table.chars().take(100).collect();
+        return Err(Error::usage(format!("`warehouse.{key}` `{shown}` is no table name"))
+            .hint("letters, marks, digits, `_`, `-` and spaces, at most 1,024 bytes"));
     }
     Ok(())
 }

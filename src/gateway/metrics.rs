@@ -24,11 +24,18 @@ pub struct Metrics {
     commits: Histogram,
     committed_records: Counter,
     spool_bytes: Gauge<u64, AtomicU64>,
+    rows_loaded: Counter,
+    jobs: Family<Outcome, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Code {
     pub(super) code: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
 }
 
 impl Metrics {
@@ -52,7 +59,10 @@ impl Metrics {
         let rows_acknowledged =
             counter("rows_acknowledged", "Rows that are durable, and whose sender was told so");
         let rows_rejected = counter("rows_rejected", "Rows that do not fit the columns");
+        let rows_loaded = counter("rows_loaded", "Rows that BigQuery has");
         let committed_records = counter("spool_records", "Bodies written to the spool");
+        let jobs = Family::default();
+        registry.register("load_jobs", "Load jobs, by how they ended", jobs.clone());
         let spool_bytes = Gauge::default();
         let help = "Bytes of the spool that wait to be loaded";
         registry.register_with_unit("backlog", help, Unit::Bytes, spool_bytes.clone());
@@ -66,6 +76,8 @@ impl Metrics {
             commits,
             committed_records,
             spool_bytes,
+            rows_loaded,
+            jobs,
         }
     }
 
@@ -74,6 +86,20 @@ impl Metrics {
         self.commits.observe(commit.took.as_secs_f64());
         self.committed_records.inc_by(commit.records);
         self.spool_bytes.set(commit.disk_bytes);
+    }
+
+    /// Takes note of how much waits in the spool at a start.
+    pub fn spool_has(&self, bytes: u64) {
+        self.spool_bytes.set(bytes);
+    }
+
+    pub(super) fn loaded(&self, rows: u64) {
+        self.rows_loaded.inc_by(rows);
+    }
+
+    pub(super) fn job(&self, is_done: bool) {
+        let outcome = if is_done { "done" } else { "failed" };
+        self.jobs.get_or_create(&Outcome { outcome }).inc();
     }
 
     pub(super) fn answered(&self, code: u16, took: Duration) {

@@ -34,6 +34,8 @@ fn every_commands_help_reads_as_reviewed() {
         "table iam remove",
         "source",
         "emulator",
+        "gateway",
+        "gateway passwd",
         "bench",
         "bench sql",
         "completions",

@@ -122,7 +122,7 @@ impl Warehouse {
 }
 
 /// Below the ports that the system hands out, so that nobody else gets it while the warehouse is dead.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
         let number = NEXT.fetch_add(1, Ordering::SeqCst) + std::process::id() * 7;

@@ -125,7 +125,7 @@ async fn a_full_spool_answers_503_and_loses_nothing() {
     assert_eq!(gateway.letters().await.len(), taken);
     let spool = gateway.spool.as_ref().expect("started");
     let oldest = spool.sealed().await.expect("listed")[0];
-    spool.remove(oldest.id).await.expect("removed");
+    spool.remove(vec![oldest.id]).await.expect("removed");
     assert_eq!(gateway.post("", ROW).await.status, 200, "without a restart");
 }
 

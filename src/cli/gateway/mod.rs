@@ -1,0 +1,111 @@
+//! `api2bq gateway`: takes JSON rows by HTTP, and loads them.
+
+mod passwd;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Subcommand;
+
+use super::{duration, interrupted, output};
+use crate::config::Pipeline;
+use crate::error::{Error, Result};
+use crate::gateway::{Gateway, Limits, Pace, Settings, spool};
+
+/// Take JSON rows by HTTP, acknowledge them once durable, load them once
+#[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "\
+POST /v1/PIPELINE takes one object, an array, or with Content-Type application/x-ndjson an object a
+line; gzip too. So does /ic/api/integration/v1/flows/rest/PIPELINE/1.0/stream. The answer says how
+many rows were accepted and which were rejected, and comes once the accepted ones are on the disk.
+The same request with the same Idempotency-Key is stored once, for 24 hours. GET / is a page for
+senders; /openapi.json, /v1/PIPELINE/metadata, /healthz, /readyz and /metrics are there too.
+
+Rows are appended to `warehouse.table`, to the day (UTC) on which they came; every --load-every they
+become one load job. What is acknowledged is loaded once, whenever the gateway, the machine or
+BigQuery stops: the next start goes on. If the disk fails to sync, the gateway ends with exit code
+1. If the spool is full, senders get 503 until rows are loaded. SIGTERM and Ctrl-C end it when open
+requests are answered.
+
+Built in is `inventory`: WH_ID, Item_Name, Item_id, Quantity_Available, Quantity_Requested and
+Backlog, into DataLoad.OIC. Your own is a pipeline.toml of which name, [warehouse] and [[columns]]
+count.
+
+Examples:
+  api2bq gateway passwd --auth-file users.txt ann
+  api2bq gateway inventory --auth-file users.txt --spool ./spool
+  curl -u ann -d '{\"WH_ID\":\"WH1\",\"Item_id\":\"15\"}' -H 'Content-Type: application/json' \\
+    http://127.0.0.1:8080/v1/inventory
+  api2bq gateway ./mine.toml --auth-file users.txt --listen 0.0.0.0:8080 --host gw.example.com"
+)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// A built-in pipeline (`inventory`) or the path of a pipeline.toml
+    #[arg(required = true)]
+    pipeline: Option<String>,
+    /// Address and port to listen on; port 0 picks a free one
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
+    listen: SocketAddr,
+    /// A name by which it is reached, beside addresses and localhost; may be repeated
+    #[arg(long = "host", value_name = "NAME")]
+    hosts: Vec<String>,
+    /// Users and hashes of their passwords, as `gateway passwd` writes them
+    #[arg(long, required = true, value_name = "FILE")]
+    auth_file: Option<PathBuf>,
+    /// Where rows wait until they are loaded
+    #[arg(long, default_value = "api2bq-data/spool", value_name = "FOLDER")]
+    spool: PathBuf,
+    /// Bytes that may wait there, in MiB; one more, and senders get 503
+    #[arg(long, default_value_t = 4096, value_name = "MIB", value_parser = clap::value_parser!(u64).range(32..))]
+    spool_mib_max: u64,
+    /// How often rows are loaded: 90s make 960 of the 1,500 load jobs that a table takes a day
+    #[arg(long, default_value = "90s", value_name = "DURATION", value_parser = duration)]
+    load_every: Duration,
+    /// Load jobs a day, failed ones included; then rows wait until the next day
+    #[arg(long, default_value_t = 1400, value_name = "N")]
+    jobs_per_day: u64,
+    /// Bytes of a body, packed and unpacked, in MiB
+    #[arg(long, default_value_t = 16, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=64))]
+    body_mib_max: u32,
+    /// Connections at once; when they are used up, the one that was quiet for longest is closed
+    #[arg(long, default_value_t = 1024, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    connections_max: u32,
+    /// Override a key of the pipeline
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Passwd(passwd::Args),
+}
+
+pub(super) async fn run(args: Args) -> Result<()> {
+    if let Some(Command::Passwd(args)) = args.command {
+        return passwd::run(&args);
+    }
+    let missing = || Error::usage("a pipeline and `--auth-file` are needed");
+    let (name, auth_file) = (args.pipeline.ok_or_else(missing)?, args.auth_file.ok_or_else(missing)?);
+    if args.load_every.is_zero() {
+        return Err(Error::usage("`--load-every` must be longer than nothing"));
+    }
+    let gateway = Gateway::start(Settings {
+        pipeline: Pipeline::resolve_for_gateway(&name, &args.set)?,
+        listen: args.listen,
+        hosts: args.hosts,
+        auth_file,
+        spool_dir: args.spool,
+        spool: spool::Options { disk_bytes_max: args.spool_mib_max << 20, ..spool::Options::default() },
+        limits: Limits { body_bytes_max: (args.body_mib_max as usize) << 20, ..Limits::default() },
+        pace: Pace { every: args.load_every, jobs_per_day: args.jobs_per_day },
+        connections_max: args.connections_max as usize,
+    })
+    .await?;
+    output::print(&format!("taking rows for `{name}` on {}\n", gateway.url()))?;
+    gateway.run(interrupted()).await
+}

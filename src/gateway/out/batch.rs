@@ -1,0 +1,171 @@
+//! Some sealed segments, loaded together: which they are, and what their rows are as Parquet files.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use chrono::NaiveDate;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind, Result};
+use crate::gateway::letter::Letter;
+use crate::gateway::payload;
+use crate::gateway::spool::{Folder, SegmentId, Spool};
+use crate::manifest::WindowCounts;
+use crate::partition::{SECONDS_PER_DAY, Window};
+use crate::schema::{Columns, DAY_COLUMN};
+use crate::stage::{self, Store, WindowWriter, Written};
+
+/// The segments of one load, as they stand in `batch.json`, which is written before anything else.
+///
+/// Its folder is named by the first of them. So whoever finds that segment again, finds what became
+/// of all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Batch {
+    /// Keys of segments, in their order.
+    pub(super) segments: Vec<String>,
+}
+
+impl Batch {
+    /// What was decided for the batch that starts with the first of `sealed`, now or before.
+    ///
+    /// Only the process that has the spool open comes here, so there is nobody to race with.
+    pub(super) async fn decide(store: &Store, folder: &str, sealed: &[SegmentId]) -> Result<Batch> {
+        let name = format!("{folder}/batch.json");
+        if let Some(bytes) = store.read(&name).await? {
+            store.make_durable(&name).await?;
+            let damaged = |e| Error::new(Kind::Damaged, format!("`{name}` is not readable")).caused_by(e);
+            return serde_json::from_slice::<Batch>(&bytes).map_err(damaged);
+        }
+        let batch = Batch { segments: sealed.iter().map(SegmentId::key).collect() };
+        let bytes = serde_json::to_vec(&batch)
+            .map_err(|e| Error::failed("cannot write which segments are loaded").caused_by(e))?;
+        // Whether it was there is known; after a lost answer it is read back at the next try.
+        store.create(&name, &bytes).await?;
+        Ok(batch)
+    }
+
+    /// Those of its segments that the spool still has.
+    pub(super) fn of<'s>(&'s self, sealed: &'s [SegmentId]) -> impl Iterator<Item = SegmentId> + 's {
+        sealed.iter().copied().filter(|id| self.segments.contains(&id.key()))
+    }
+}
+
+/// Everything that staging needs, to do it on a thread of its own.
+#[derive(Debug)]
+pub(super) struct Staging {
+    pub(super) spool: Arc<Spool<Folder>>,
+    pub(super) segments: Vec<SegmentId>,
+    pub(super) columns: Columns,
+    pub(super) options: stage::Options,
+    pub(super) scratch: PathBuf,
+    pub(super) store: Store,
+    pub(super) folder: String,
+}
+
+/// Segments as files, still to be published.
+#[derive(Debug)]
+pub(super) struct Staged {
+    pub(super) window: Window,
+    pub(super) counts: WindowCounts,
+    pub(super) written: Written,
+}
+
+/// Rows that are put together before they are written: letters of one row make batches of one.
+const ROWS_AT_ONCE: usize = 8192;
+
+impl Staging {
+    /// Reads the segments twice, which costs less than to keep them: for their times, and their rows.
+    ///
+    /// The same segments give the same files, however often this is done.
+    pub(super) fn stage(self) -> Result<Staged> {
+        let (mut first, mut last) = (i64::MAX, i64::MIN);
+        self.each_letter(|letter| {
+            let second = second_of(&letter);
+            (first, last) = (first.min(second), last.max(second));
+            Ok(())
+        })?;
+        // Seconds of days are counted from 1.
+        let window = Window { after: first, before: last + 1 };
+        let mut rows = Rows::new(&self.columns, window, self.options, &self.scratch)?;
+        self.each_letter(|letter| rows.add(&letter))?;
+        let (counts, writer) = rows.finish()?;
+        Ok(Staged { window, counts, written: writer.finish(&self.store, &self.folder)? })
+    }
+
+    fn each_letter(&self, mut take: impl FnMut(Letter) -> Result<()>) -> Result<()> {
+        for id in &self.segments {
+            for (_, bytes) in self.spool.read(*id)? {
+                take(Letter::parse(&bytes)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn second_of(letter: &Letter) -> i64 {
+    i64::try_from(letter.head.unix_ms / 1000).unwrap_or(0)
+}
+
+/// Rows on their way into files, by the day on which they came.
+struct Rows {
+    columns: Columns,
+    with_day: SchemaRef,
+    writer: WindowWriter,
+    waiting: Vec<RecordBatch>,
+    num_waiting: usize,
+    counts: WindowCounts,
+}
+
+impl Rows {
+    fn new(columns: &Columns, window: Window, options: stage::Options, scratch: &Path) -> Result<Rows> {
+        let schema = columns.arrow();
+        let day = Arc::new(Field::new(DAY_COLUMN, DataType::Int64, false));
+        let fields = schema.fields().iter().cloned().chain([day]);
+        let with_day = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        // Day 1 is that of second 0.
+        let writer = WindowWriter::new(schema, NaiveDate::default(), window, options, scratch)?;
+        let (columns, waiting, counts) = (columns.clone(), Vec::new(), WindowCounts::default());
+        Ok(Rows { columns, with_day, writer, waiting, num_waiting: 0, counts })
+    }
+
+    fn add(&mut self, letter: &Letter) -> Result<()> {
+        let (batches, _) = payload::rows(&letter.body, letter.head.format(), &self.columns)?;
+        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        if rows as u64 != letter.head.accepted {
+            let message = format!(
+                "{} rows of `{}` were accepted, and {rows} of them fit the columns now",
+                letter.head.accepted, letter.head.id
+            );
+            return Err(Error::usage(message)
+                .hint("start the gateway with the columns it had, until its spool is empty"));
+        }
+        self.counts.records += rows as u64;
+        self.counts.staged += rows as u64;
+        self.counts.bytes += letter.body.len() as u64;
+        let day = second_of(letter).div_euclid(SECONDS_PER_DAY) + 1;
+        for batch in batches {
+            let days: ArrayRef = Arc::new(Int64Array::from(vec![day; batch.num_rows()]));
+            let columns = batch.columns().iter().cloned().chain([days]).collect();
+            let batch = RecordBatch::try_new(Arc::clone(&self.with_day), columns);
+            self.waiting.push(batch.map_err(|e| Error::failed("cannot add a day to rows").caused_by(e))?);
+        }
+        self.num_waiting += rows;
+        if self.num_waiting >= ROWS_AT_ONCE { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let together = concat_batches(&self.with_day, &self.waiting);
+        self.waiting.clear();
+        self.num_waiting = 0;
+        self.writer.write(&together.map_err(|e| Error::failed("cannot put rows together").caused_by(e))?)
+    }
+
+    fn finish(mut self) -> Result<(WindowCounts, WindowWriter)> {
+        self.flush()?;
+        Ok((self.counts, self.writer))
+    }
+}

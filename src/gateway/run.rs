@@ -1,0 +1,180 @@
+//! A gateway put together: spool, keys, the HTTP side and the way out.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::auth::{Gate, Ration, Users};
+use super::body::Limits;
+use super::front;
+use super::kept_keys::KeptKeys;
+use super::keys::Remembered;
+use super::letter::{Head, Letter};
+use super::metrics::Metrics;
+use super::out::{Out, Pace};
+use super::spool::{self, CommitOptions, Folder, Log, Mended, Spool};
+use crate::bigquery::{self, BigQuery, TableId};
+use crate::config::Pipeline;
+use crate::effects::Effects;
+use crate::error::{Error, Result};
+use crate::pipeline::{open_store, stage_options};
+use crate::retry::Policy;
+use crate::serve::Server;
+
+/// How a gateway is run.
+#[derive(Debug)]
+pub struct Settings {
+    pub pipeline: Pipeline,
+    pub listen: SocketAddr,
+    /// Names by which it is reached, beside addresses and `localhost`.
+    pub hosts: Vec<String>,
+    pub auth_file: PathBuf,
+    pub spool_dir: PathBuf,
+    pub spool: spool::Options,
+    pub limits: Limits,
+    pub pace: Pace,
+    pub connections_max: usize,
+}
+
+/// A gateway at work.
+#[derive(Debug)]
+pub struct Gateway {
+    server: Server,
+    spool: Arc<Spool<Folder>>,
+    out: JoinHandle<Result<()>>,
+    stop_out: watch::Sender<bool>,
+}
+
+/// How long open requests may take to end, once the gateway is told to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+impl Gateway {
+    /// Opens the spool, mends it if need be, and starts to listen and to load.
+    pub async fn start(settings: Settings) -> Result<Gateway> {
+        let pipeline = &settings.pipeline;
+        let (effects, remembered) = (Effects::default(), Remembered::default());
+        let gate = Gate::new(Users::read(&settings.auth_file)?, Ration::default())?;
+        let store = open_store(pipeline, &effects)?;
+        let scratch = match pipeline.limits.spill_dir.as_str() {
+            "" => store.scratch(),
+            folder => PathBuf::from(folder),
+        };
+        let bigquery = connect(pipeline, &effects).await?;
+
+        let disk = Folder::open(&settings.spool_dir)?;
+        let (log, mended) = Log::open(disk.clone(), settings.spool)?;
+        tell(&mended);
+        let keys_disk = Folder::open(&settings.spool_dir.join("keys"))?;
+        let clock = effects.clock.clone();
+        let (keys, mut heads, mended) = KeptKeys::open(keys_disk, remembered.age_max, clock.clone())?;
+        tell(&mended);
+        heads.extend(waiting(&disk, &log)?);
+        let metrics = Arc::new(Metrics::new());
+        metrics.spool_has(log.bytes());
+        let told = Arc::clone(&metrics);
+        let commits = CommitOptions {
+            on_commit: Some(Arc::new(move |commit| told.committed(commit))),
+            ..CommitOptions::default()
+        };
+        let spool = Arc::new(Spool::start(disk, log, commits)?);
+
+        let warehouse = &pipeline.warehouse;
+        let out = Out {
+            pipeline: pipeline.name.clone(),
+            columns: pipeline.columns.clone(),
+            table: TableId::new(&warehouse.project, &warehouse.dataset, &warehouse.table),
+            location: warehouse.location.clone(),
+            spool: Arc::clone(&spool),
+            keys,
+            stage: stage_options(pipeline),
+            store,
+            scratch,
+            bigquery,
+            effects,
+            pace: settings.pace,
+            metrics: Arc::clone(&metrics),
+        };
+        let options = front::Options {
+            listen: settings.listen,
+            hosts: settings.hosts,
+            connections_max: settings.connections_max,
+            pipeline: pipeline.name.clone(),
+            columns: pipeline.columns.clone(),
+            gate,
+            limits: settings.limits,
+            remembered,
+            metrics,
+            clock,
+        };
+        let server = front::start(options, Arc::clone(&spool), heads).await?;
+        let (stop_out, stopped) = watch::channel(false);
+        let out = tokio::spawn(out.run(stopped));
+        Ok(Gateway { server, spool, out, stop_out })
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        self.server.url()
+    }
+
+    /// Works until `stop` ends: then open requests are answered, and what is in the spool stays there for
+    /// the next start. An error is one that a restart, or a person, has to mend.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<()> {
+        tokio::select! {
+            () = stop => {}
+            why = self.spool.failed() => {
+                // At once, and without a word to those who wait: nothing is known of their rows.
+                return Err(Error::failed(format!("the disk of the spool has failed: {why}"))
+                    .hint("what was acknowledged is in the spool; look after the disk, then start the gateway again"));
+            }
+            ended = &mut self.out => {
+                let ended = ended.map_err(|e| Error::failed("the way out died").caused_by(e))?;
+                self.server.stop_within(STOP_PATIENCE).await;
+                return ended.and_then(|()| Err(Error::failed("the way out ended")));
+            }
+        }
+        self.server.stop_within(STOP_PATIENCE).await;
+        self.stop_out.send_replace(true);
+        self.out.await.map_err(|e| Error::failed("the way out died").caused_by(e))?
+    }
+}
+
+/// A client that never gives up for good: a gateway runs for months.
+async fn connect(pipeline: &Pipeline, effects: &Effects) -> Result<BigQuery> {
+    BigQuery::connect(bigquery::Options {
+        project: pipeline.warehouse.project.clone(),
+        location: pipeline.warehouse.location.clone(),
+        poll_max: Duration::from_secs(pipeline.warehouse.poll_seconds_max.max(1)),
+        retry: Policy { retries_max: u64::MAX, ..pipeline.limits.retry() },
+        effects: effects.clone(),
+        emulator: None,
+    })
+    .await
+}
+
+/// The requests whose rows wait in the spool.
+fn waiting(disk: &Folder, log: &Log<Folder>) -> Result<Vec<Head>> {
+    let mut heads = Vec::new();
+    for sealed in log.sealed() {
+        for (_, bytes) in spool::read(disk, sealed.id)? {
+            let head = Letter::parse(&bytes)?.head;
+            if head.key.is_some() {
+                heads.push(head);
+            }
+        }
+    }
+    Ok(heads)
+}
+
+fn tell(mended: &[Mended]) {
+    for mended in mended {
+        match mended {
+            Mended::SetAside { .. } => tracing::error!("{mended}"),
+            _ => tracing::warn!("{mended}"),
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! From the answer to the table: the program as a process, killed and stopped, and the embedded BigQuery.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::{Answer, authorization, parse};
+use crate::context::TestContext;
+use crate::process::{Process, Warehouse, free_port};
+
+/// The program's gateway on a port that stays its own, and a warehouse behind it.
+struct Site {
+    context: TestContext,
+    warehouse: Mutex<Warehouse>,
+    port: u16,
+}
+
+impl Site {
+    fn new() -> Site {
+        let context = TestContext::new();
+        let mut passwd = context.command(["gateway", "passwd", "--auth-file", "users.txt", "ann"]);
+        let mut passwd = passwd.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+        passwd.stdin.take().expect("piped").write_all(b"secret\n").expect("written");
+        assert!(passwd.wait().expect("it ends").success());
+        let warehouse = Mutex::new(Warehouse::start(&context));
+        Site { context, warehouse, port: free_port() }
+    }
+
+    fn command(&self) -> Command {
+        let listen = format!("127.0.0.1:{}", self.port);
+        let fixed =
+            ["gateway", "inventory", "--auth-file", "users.txt", "--spool", "spool", "--load-every", "1s"];
+        let stage = format!("stage.url={}", self.context.path("stage").display());
+        let more = ["--listen", &listen, "--set", &stage, "--set", "limits.retry_first_wait_ms=50"];
+        let mut command = self.context.command(fixed.into_iter().chain(more));
+        command.env("BIGQUERY_EMULATOR_HOST", self.warehouse.lock().expect("no panic").url());
+        command
+    }
+
+    /// Starts a gateway; back when it takes connections.
+    fn gateway(&self) -> Process {
+        let mut process = Process::start(self.command(), self.context.path("gateway.txt"));
+        let started = Instant::now();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(process.is_alive() && started.elapsed() < Duration::from_secs(60), "{}", self.said());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        process
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(self.context.path("gateway.txt")).unwrap_or_default()
+    }
+
+    /// `None`: no whole answer came.
+    fn post(&self, headers: &str, body: &str) -> Option<Answer> {
+        let auth = authorization("ann:secret");
+        let head = format!(
+            "POST /v1/inventory HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{auth}{headers}Content-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
+        stream.write_all([head.as_bytes(), body.as_bytes()].concat().as_slice()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(parse(&answer)).filter(|answer| answer.body.ends_with('}'))
+    }
+
+    /// How often each WH_ID is in the table.
+    fn table(&self) -> BTreeMap<String, u64> {
+        let sql = "SELECT WH_ID, COUNT(*) AS n FROM DataLoad.OIC GROUP BY 1 ORDER BY 1";
+        let mut command = self.context.command(["query", sql, "--format", "csv"]);
+        let ended =
+            command.env("BIGQUERY_EMULATOR_HOST", self.warehouse.lock().expect("no panic").url()).output();
+        let text = String::from_utf8(ended.expect("it runs").stdout).expect("UTF-8");
+        let row =
+            |line: &str| line.split_once(',').map(|(id, n)| (id.to_owned(), n.parse().expect("a count")));
+        text.lines().skip(1).filter_map(row).collect()
+    }
+
+    /// Waits until the table has so many different rows.
+    #[track_caller]
+    fn wait_for(&self, rows: usize) -> BTreeMap<String, u64> {
+        let started = Instant::now();
+        loop {
+            let table = self.table();
+            if table.len() >= rows {
+                return table;
+            }
+            assert!(
+                started.elapsed() < Duration::from_secs(60),
+                "{} of {rows} rows; {}",
+                table.len(),
+                self.said()
+            );
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+}
+
+fn row(id: &str) -> String {
+    format!("{{\"WH_ID\":\"{id}\",\"Item_id\":\"15\",\"Backlog\":27}}")
+}
+
+#[test]
+fn rows_are_loaded_and_keys_outlive_their_segments_and_a_stop() {
+    let site = Site::new();
+    let gateway = site.gateway();
+    let first = site.post("Idempotency-Key: k\r\n", &row("a")).expect("an answer");
+    assert_eq!(first.status, 200, "{first:?}");
+    // Equal rows of two requests are two rows.
+    for _ in 0..2 {
+        assert_eq!(site.post("", &row("b")).expect("an answer").status, 200);
+    }
+    let expected = BTreeMap::from([("a".to_owned(), 1), ("b".to_owned(), 2)]);
+    assert_eq!(site.wait_for(2), expected);
+    assert_eq!(site.post("", &row("b")).expect("an answer").status, 200);
+    gateway.signal("-TERM");
+    assert!(gateway.end().success(), "{}", site.said());
+
+    let gateway = site.gateway();
+    let again = site.post("Idempotency-Key: k\r\n", &row("a")).expect("an answer");
+    assert_eq!((again.status, &again.body), (200, &first.body));
+    assert_eq!(site.post("Idempotency-Key: k\r\n", &row("c")).expect("an answer").status, 409);
+    assert_eq!(site.post("", &row("d")).expect("an answer").status, 200);
+    let expected = BTreeMap::from([("a".to_owned(), 1), ("b".to_owned(), 3), ("d".to_owned(), 1)]);
+    assert_eq!(site.wait_for(3), expected, "the last `b` came before the stop and is loaded after it");
+    drop(gateway);
+}
+
+#[test]
+fn rows_are_taken_while_bigquery_is_away_and_loaded_when_it_is_back() {
+    let site = Site::new();
+    site.warehouse.lock().expect("no panic").kill();
+    let _gateway = site.gateway();
+    for n in 0..5 {
+        assert_eq!(site.post("", &row(&n.to_string())).expect("an answer").status, 200);
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    site.warehouse.lock().expect("no panic").restart(&site.context);
+    let table = site.wait_for(5);
+    assert!(table.len() == 5 && table.values().all(|n| *n == 1), "{table:?}");
+}
+
+#[test]
+fn two_gateways_never_share_a_spool() {
+    let site = Site::new();
+    let _gateway = site.gateway();
+    let mut second = site.command();
+    second.args(["--set", "warehouse.location=EU"]);
+    let ended = second.output().expect("it runs");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(4), "{said}");
+    assert!(said.contains("another process has the spool"), "{said}");
+}
+
+#[test]
+fn a_gateway_killed_under_load_loads_each_acknowledged_row_once_and_no_other_twice() {
+    const KILLS: u32 = 20;
+    let site = Site::new();
+    let (acknowledged, sent) = (Mutex::new(BTreeSet::new()), AtomicU64::new(0));
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for client in 0..4 {
+            let (site, acknowledged, sent, over) = (&site, &acknowledged, &sent, &over);
+            scope.spawn(move || {
+                for number in 0.. {
+                    if over.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    let id = format!("{client}-{number}");
+                    sent.fetch_add(1, Ordering::SeqCst);
+                    // Half of them send again until they are answered, under a key; the others give up.
+                    let key = format!("Idempotency-Key: {id}\r\n");
+                    let headers = if client % 2 == 0 { &*key } else { "" };
+                    loop {
+                        match site.post(headers, &row(&id)) {
+                            Some(answer) if answer.status == 200 => {
+                                acknowledged.lock().expect("no panic").insert(id);
+                                break;
+                            }
+                            _ => std::thread::sleep(Duration::from_millis(20)),
+                        }
+                        if headers.is_empty() || over.load(Ordering::SeqCst) {
+                            break;
+                        }
+                    }
+                }
+            });
+        }
+        for kill in 0..KILLS {
+            let gateway = site.gateway();
+            let wait = Duration::from_millis(fastrand::u64(200..2000));
+            if kill % 5 == 4 {
+                std::thread::sleep(wait / 2);
+                site.warehouse.lock().expect("no panic").restart(&site.context);
+            }
+            assert!(gateway.kill_after(wait), "it was killed, and did not end");
+        }
+        over.store(true, Ordering::SeqCst);
+    });
+    let acknowledged = acknowledged.into_inner().expect("no panic");
+    assert!(acknowledged.len() > 200, "only {} rows were acknowledged", acknowledged.len());
+    let gateway = site.gateway();
+    // The last one shows when everything before it is there.
+    assert_eq!(site.post("", &row("last")).expect("an answer").status, 200);
+    let started = Instant::now();
+    let table = loop {
+        let table = site.table();
+        if table.contains_key("last") {
+            break table;
+        }
+        assert!(started.elapsed() < Duration::from_secs(120), "{}", site.said());
+        std::thread::sleep(Duration::from_millis(200));
+    };
+    let lost: Vec<_> = acknowledged.iter().filter(|id| !table.contains_key(*id)).collect();
+    let twice: Vec<_> = table.iter().filter(|(_, times)| **times > 1).collect();
+    assert!(lost.is_empty() && twice.is_empty(), "lost {lost:?}, more than once {twice:?}; {}", site.said());
+    assert!(table.len() as u64 <= sent.load(Ordering::SeqCst) + 1);
+    drop(gateway);
+}
