@@ -97,6 +97,7 @@ impl Gateway {
             effects,
             pace: settings.pace,
             metrics: Arc::clone(&metrics),
+            looks_back: true,
         };
         let options = front::Options {
             listen: settings.listen,

@@ -17,6 +17,7 @@ use crate::gateway::spool::{Folder, SegmentId, Spool};
 use crate::manifest::WindowCounts;
 use crate::partition::{SECONDS_PER_DAY, Window};
 use crate::schema::{Columns, DAY_COLUMN};
+use crate::stage::journal::Chain;
 use crate::stage::{self, Store, WindowWriter, Written};
 
 /// The segments of one load, as they stand in `batch.json`, which is written before anything else.
@@ -30,22 +31,54 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// What was decided for the batch that starts with the first of `sealed`, now or before.
+    /// What was decided for the batch of the first of `sealed`, now or before. `folder` has all batches.
     ///
-    /// Only the process that has the spool open comes here, so there is nobody to race with.
-    pub(super) async fn decide(store: &Store, folder: &str, sealed: &[SegmentId]) -> Result<Batch> {
-        let name = format!("{folder}/batch.json");
-        if let Some(bytes) = store.read(&name).await? {
-            store.make_durable(&name).await?;
-            let damaged = |e| Error::new(Kind::Damaged, format!("`{name}` is not readable")).caused_by(e);
-            return serde_json::from_slice::<Batch>(&bytes).map_err(damaged);
-        }
+    /// `looks_back` after a start, and after a segment was set aside: that one may have been the first of
+    /// a batch. Only the process that has the spool open comes here, so there is nobody to race with.
+    pub(super) async fn decide(
+        store: &Store,
+        folder: &str,
+        sealed: &[SegmentId],
+        looks_back: bool,
+    ) -> Result<Batch> {
         let batch = Batch { segments: sealed.iter().map(SegmentId::key).collect() };
+        let first = batch.first()?;
+        if let Some(found) = Batch::read(store, &format!("{folder}/{first}")).await? {
+            return Ok(found);
+        }
+        // The first one of its batch may have been set aside after an intent was written: what that names
+        // is loaded or will be, with this segment's rows.
+        let mut others = if looks_back { store.list(folder).await? } else { Vec::new() };
+        others.retain(|other| *other < first);
+        others.sort_unstable();
+        for other in others.iter().rev().take(BATCHES_BACK) {
+            let folder = format!("{folder}/{other}");
+            let Some(found) = Batch::read(store, &folder).await? else { continue };
+            if found.segments.contains(&first)
+                && Chain::read(store, &run_of(other), folder).await?.state().manifest.is_some()
+            {
+                return Ok(found);
+            }
+        }
         let bytes = serde_json::to_vec(&batch)
             .map_err(|e| Error::failed("cannot write which segments are loaded").caused_by(e))?;
-        // Whether it was there is known; after a lost answer it is read back at the next try.
-        store.create(&name, &bytes).await?;
+        // After a lost answer it is read back at the next try.
+        store.create(&format!("{folder}/{first}/batch.json"), &bytes).await?;
         Ok(batch)
+    }
+
+    async fn read(store: &Store, folder: &str) -> Result<Option<Batch>> {
+        let name = format!("{folder}/batch.json");
+        let Some(bytes) = store.read(&name).await? else { return Ok(None) };
+        store.make_durable(&name).await?;
+        let damaged = |e| Error::new(Kind::Damaged, format!("`{name}` is not readable")).caused_by(e);
+        serde_json::from_slice(&bytes).map(Some).map_err(damaged)
+    }
+
+    /// The key of its first segment, which names its folder.
+    pub(super) fn first(&self) -> Result<String> {
+        let empty = || Error::new(Kind::Damaged, "a batch has no segments");
+        self.segments.first().cloned().ok_or_else(empty)
     }
 
     /// Those of its segments that the spool still has.
@@ -53,6 +86,15 @@ impl Batch {
         sealed.iter().copied().filter(|id| self.segments.contains(&id.key()))
     }
 }
+
+/// The run that journal entries of a batch name.
+pub(super) fn run_of(first: &str) -> String {
+    format!("gateway-{first}")
+}
+
+/// Batches that are looked through for a segment: the one before it ended just before it, however many
+/// batches there were.
+const BATCHES_BACK: usize = 4;
 
 /// Everything that staging needs, to do it on a thread of its own.
 #[derive(Debug)]
@@ -167,5 +209,67 @@ impl Rows {
     fn finish(mut self) -> Result<(WindowCounts, WindowWriter)> {
         self.flush()?;
         Ok((self.counts, self.writer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effects::Effects;
+    use crate::manifest::{Event, Manifest, Target};
+    use crate::retry::Policy;
+
+    const FOLDER: &str = "inventory/gateway";
+
+    fn segment(number: u64) -> SegmentId {
+        SegmentId { number, nonce: u128::from(number) }
+    }
+
+    async fn intend(store: &Store, first: SegmentId) {
+        let folder = format!("{FOLDER}/{}", first.key());
+        let mut chain = Chain::read(store, &run_of(&first.key()), folder).await.unwrap();
+        let target =
+            Target { table: "t".into(), location: "US".into(), write_disposition: "WRITE_APPEND".into() };
+        let manifest = Manifest {
+            window: Window { after: 0, before: 1 },
+            counts: WindowCounts::default(),
+            target,
+            partitions: Vec::new(),
+            rejects: None,
+            fetch_ms: None,
+        };
+        chain.append(Event::Intent(manifest)).await.unwrap();
+    }
+
+    /// Without the look back, rows of the second segment came into the table twice when the first one
+    /// was damaged between the load and the deletion of both.
+    #[tokio::test]
+    async fn a_segment_stays_in_its_batch_when_the_first_one_is_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("file://{}", dir.path().display());
+        let retry = Policy {
+            attempts: 1,
+            first_wait: std::time::Duration::ZERO,
+            wait_max: std::time::Duration::ZERO,
+            retry_after_max: std::time::Duration::ZERO,
+            retries_max: 0,
+        };
+        let store = Store::open(&url, Effects::default(), retry).unwrap();
+        let (one, two, three) = (segment(1), segment(2), segment(3));
+        let decide = async |sealed: &[SegmentId]| Batch::decide(&store, FOLDER, sealed, true).await.unwrap();
+        let first = decide(&[one, two]).await;
+        assert_eq!(decide(&[one, two, three]).await, first, "what was decided stays");
+        // Before its intent nothing was loaded, and what is left may go by itself.
+        let alone = decide(&[two]).await;
+        assert_eq!(alone.segments, [two.key()]);
+
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("file://{}", dir.path().display());
+        let store = Store::open(&url, Effects::default(), retry).unwrap();
+        let first = Batch::decide(&store, FOLDER, &[one, two], true).await.unwrap();
+        intend(&store, one).await;
+        let found = Batch::decide(&store, FOLDER, &[two, three], true).await.unwrap();
+        assert_eq!(found, first);
+        assert_eq!(found.of(&[two, three]).collect::<Vec<_>>(), [two]);
     }
 }

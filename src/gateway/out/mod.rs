@@ -31,7 +31,7 @@ use crate::manifest::{Event, Loaded, Manifest, StagedPartition, Target};
 use crate::schema::Columns;
 use crate::stage::journal::{Appended, Chain};
 use crate::stage::{self, Store};
-use batch::{Batch, Staged, Staging};
+use batch::{Batch, Staged, Staging, run_of};
 use budget::Budget;
 
 /// Segments that one load takes: half of the default spool, in a few hundred MiB of files.
@@ -74,6 +74,8 @@ pub(super) struct Out {
     pub(super) effects: Effects,
     pub(super) pace: Pace,
     pub(super) metrics: Arc<Metrics>,
+    /// Whether the first segment may belong to a batch whose own first one was set aside.
+    pub(super) looks_back: bool,
 }
 
 impl Out {
@@ -120,11 +122,13 @@ impl Out {
             let sealed = self.spool.sealed().await.map_err(|refused| Error::failed(refused.to_string()))?;
             let mut ids = Vec::new();
             for sealed in sealed.iter().take(SEGMENTS_MAX) {
-                match self.spool.read(sealed.id) {
+                // Files of 16 MiB: other tasks go on elsewhere.
+                match tokio::task::block_in_place(|| self.spool.read(sealed.id)) {
                     Ok(_) => ids.push(sealed.id),
                     Err(error) if error.kind() == Kind::Damaged => {
                         // Once, here: nothing else will be loaded from it, and everything else will.
                         tracing::error!(%error, segment = sealed.id.key(), "rows that were acknowledged are damaged; set aside");
+                        self.looks_back = true;
                         self.spool.set_aside(sealed.id).await?;
                     }
                     Err(error) => return Err(error),
@@ -132,6 +136,7 @@ impl Out {
             }
             let sealed = ids;
             if sealed.is_empty() {
+                self.looks_back = false;
                 return Ok(());
             }
             self.drive(&sealed, budget).await?;
@@ -140,10 +145,10 @@ impl Out {
 
     /// The batch that starts with the first of `sealed`, to its end from wherever it was left.
     async fn drive(&mut self, sealed: &[SegmentId], budget: &mut Budget) -> Result<()> {
-        let first = sealed[0].key();
+        let batch = Batch::decide(&self.store, &folder(&self.pipeline), sealed, self.looks_back).await?;
+        let first = batch.first()?;
         let folder = format!("{}/{first}", folder(&self.pipeline));
-        let batch = Batch::decide(&self.store, &folder, sealed).await?;
-        let mut chain = Chain::read(&self.store, &format!("gateway-{first}"), folder.clone()).await?;
+        let mut chain = Chain::read(&self.store, &run_of(&first), folder.clone()).await?;
         chain.make_durable().await?;
         let mut is_fresh = false;
         loop {
@@ -176,7 +181,7 @@ impl Out {
             }
             // Durable: from here on nothing needs the segments.
             let done: Vec<SegmentId> = batch.of(sealed).collect();
-            self.keys.keep(&self.spool, &done)?;
+            tokio::task::block_in_place(|| self.keys.keep(&self.spool, &done))?;
             self.spool.remove(done).await?;
             for name in
                 manifest.partitions.iter().flat_map(|p| &p.files).filter_map(|f| self.store.name_of(&f.url))
@@ -189,13 +194,8 @@ impl Out {
 
     async fn stage(&self, batch: &Batch, sealed: &[SegmentId], folder: &str) -> Result<Staged> {
         let segments: Vec<SegmentId> = batch.of(sealed).collect();
-        if segments.len() != batch.segments.len() {
-            let message = format!(
-                "segments of `{folder}` are gone from the spool, and nothing says that they were loaded"
-            );
-            return Err(Error::new(Kind::Damaged, message).hint(
-                "look for `.damaged` files in the spool; to go on without them, move that folder away",
-            ));
+        if segments.len() < batch.segments.len() {
+            tracing::warn!(folder, "segments that were set aside are not loaded");
         }
         let staging = Staging {
             spool: Arc::clone(&self.spool),
@@ -228,7 +228,15 @@ impl Out {
         if is_whole {
             return Ok(());
         }
-        self.stage(batch, sealed, folder).await?.written.restore(&self.store).await
+        let again = self.stage(batch, sealed, folder).await?.written;
+        let files = |staged: &StagedPartition| staged.files.clone();
+        if !again.partitions.iter().map(files).eq(manifest.partitions.iter().map(files)) {
+            let message = format!("files of `{folder}` are gone, and not all of its segments are there");
+            return Err(Error::new(Kind::Damaged, message).hint(
+                "restore one of both from a backup: `.damaged` files of the spool, or the staged files",
+            ));
+        }
+        again.restore(&self.store).await
     }
 
     async fn load(
