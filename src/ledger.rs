@@ -106,6 +106,16 @@ impl LedgerWindow {
 }
 
 impl Run {
+    /// Of its plan, or of the windows that were begun where the plan names none.
+    pub fn range(&self) -> Option<Window> {
+        let plan = self.plan.as_ref()?;
+        let ends = self.windows.first().zip(self.windows.last()).filter(|_| plan.continues);
+        Some(ends.map_or(plan.range, |(first, last)| Window {
+            after: first.window.after,
+            before: last.window.before,
+        }))
+    }
+
     /// Windows that have come just so far.
     pub fn num_windows(&self, standing: Standing) -> usize {
         self.windows.iter().filter(|window| window.standing() == standing).count()

@@ -46,6 +46,8 @@ pub mod bigquery;
 pub mod plan;
 pub mod receipt;
 pub mod ledger;
+pub mod holdings;
+pub mod since;
 pub mod guard;
 pub mod forecast;
 pub mod explore;

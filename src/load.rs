@@ -1,9 +1,9 @@
-//! One staged partition becomes one load job that replaces a day partition, driven to its end.
+//! One staged partition becomes one load job that replaces a day partition or adds to it, driven to its end.
 
 use crate::bigquery::{BigQuery, JobFailure, LoadJob, TableId, Write, load_job_id};
 use crate::error::{Error, Kind, Result};
-use crate::manifest::{Loaded, StagedPartition, Target};
-use crate::partition::Partition;
+use crate::manifest::{Loaded, Mode, StagedPartition, Target};
+use crate::partition::{Partition, Window};
 use crate::schema::Columns;
 
 /// Where the rows of a pipeline go.
@@ -13,6 +13,7 @@ pub struct Destination {
     pub table: TableId,
     pub location: String,
     pub columns: Columns,
+    pub mode: Mode,
 }
 
 impl Destination {
@@ -21,7 +22,7 @@ impl Destination {
         Target {
             table: self.table.to_string(),
             location: self.location.clone(),
-            write_disposition: "WRITE_TRUNCATE".into(),
+            write_disposition: self.mode.disposition().into(),
         }
     }
 
@@ -56,22 +57,33 @@ pub enum Outcome {
 pub async fn load(
     bigquery: &BigQuery,
     destination: &Destination,
+    window: Window,
     staged: &StagedPartition,
     generation: u32,
 ) -> Result<Outcome> {
     let partition = destination.table.partition(staged.partition);
-    let job_id = job_id(destination, staged, generation);
+    let job_id = job_id(destination, window, staged, generation);
+    let appends = destination.mode == Mode::Append;
     let job = LoadJob {
         id: &job_id,
         destination: &partition,
         columns: &destination.columns,
         source_uris: staged.files.iter().map(|f| f.url.clone()).collect(),
-        write: Write::Truncate,
+        write: match destination.mode {
+            Mode::Replace => Write::Truncate,
+            Mode::Append => Write::Append,
+        },
     };
     let done = match bigquery.load(&job).await? {
         Ok(done) => done,
         Err(failure) => return Ok(Outcome::Failed(failure)),
     };
+    if done.output_rows != staged.rows && appends {
+        // Its rows are in the table, however many: another job would put them there twice.
+        let found = done.output_rows;
+        return Err(mismatch(&partition, &job_id, found, staged.rows)
+            .hint("rows were appended and cannot be told from others; replace the whole day: `--set warehouse.mode=replace --drop-appended`"));
+    }
     if done.output_rows != staged.rows && done.adopted {
         // Somebody has been told of it; the rows themselves may be had by another job.
         let message = format!("job `{job_id}` says {} rows, {} were staged", done.output_rows, staged.rows);
@@ -81,7 +93,8 @@ pub async fn load(
     if done.output_rows != staged.rows {
         return Err(mismatch(&partition, &job_id, done.output_rows, staged.rows));
     }
-    if done.adopted {
+    // What a job appended it appended once, whatever became of the partition since.
+    if done.adopted && !appends {
         // An earlier job of this id may be long past, and the partition replaced or dropped since.
         // Whether it was is asked of the service, by its own clock; loading once more is harmless.
         let intact = is_intact(bigquery, &partition, staged.rows, done.ended_ms).await?;
@@ -101,13 +114,24 @@ pub async fn load(
     }))
 }
 
-/// True when what was loaded is still there: as many rows, and nothing done to them since.
+/// True when the partition holds what was loaded: as many rows, and nothing done to them after `ended_ms`.
 ///
 /// Where the service only knows when the whole table changed, this says no too often, and the rows
 /// are loaded once more.
-pub async fn is_still_there(bigquery: &BigQuery, destination: &Destination, loaded: &Loaded) -> Result<bool> {
-    let partition = destination.table.partition(loaded.partition);
-    is_intact(bigquery, &partition, loaded.output_rows, loaded.ended_ms).await
+pub async fn is_still_there(
+    bigquery: &BigQuery,
+    destination: &Destination,
+    partition: Partition,
+    rows: u64,
+    ended_ms: u64,
+) -> Result<bool> {
+    is_intact(bigquery, &destination.table.partition(partition), rows, ended_ms).await
+}
+
+/// Rows of a partition.
+pub async fn rows(bigquery: &BigQuery, destination: &Destination, partition: Partition) -> Result<u64> {
+    let table = bigquery.table(&destination.table.partition(partition)).await?;
+    Ok(table.map_or(0, |table| table.rows))
 }
 
 /// Empties the partition of a day for which the source has no records.
@@ -134,9 +158,15 @@ fn mismatch(partition: &TableId, job_id: &str, found: u64, expected: u64) -> Err
 }
 
 /// The id of the job that loads a staged partition.
-pub fn job_id(destination: &Destination, staged: &StagedPartition, generation: u32) -> String {
-    let Destination { pipeline, table, .. } = destination;
-    load_job_id(pipeline, table, staged.partition, generation, &staged.logical_hash)
+pub fn job_id(
+    destination: &Destination,
+    window: Window,
+    staged: &StagedPartition,
+    generation: u32,
+) -> String {
+    let Destination { pipeline, table, mode, .. } = destination;
+    let appends = (*mode == Mode::Append).then_some(window);
+    load_job_id(pipeline, table, staged.partition, appends, generation, &staged.logical_hash)
 }
 
 #[cfg(test)]
@@ -183,8 +213,9 @@ mod tests {
                 table: TableId::new("p", dataset, table),
                 location: "US".into(),
                 columns: columns.clone(),
+                mode: Mode::Replace,
             };
-            job_id(&destination, &staged, 0)
+            job_id(&destination, Window { after: 0, before: 1 }, &staged, 0)
         };
         let ids: BTreeSet<String> = names.iter().map(id).collect();
         assert_eq!(ids.len(), names.len(), "{ids:#?}");

@@ -133,6 +133,25 @@ pub struct Manifest {
     pub fetch_ms: Option<u64>,
 }
 
+/// What a load job does with the rows that are in its partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// They are replaced: the job brings whole days.
+    Replace,
+    /// They stay: the job brings a part of a day, or what came late.
+    Append,
+}
+
+impl Mode {
+    /// In BigQuery's words, as intents have it.
+    pub fn disposition(self) -> &'static str {
+        match self {
+            Mode::Replace => "WRITE_TRUNCATE",
+            Mode::Append => "WRITE_APPEND",
+        }
+    }
+}
+
 /// What the load jobs of a manifest will write to, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
@@ -140,6 +159,12 @@ pub struct Target {
     pub table: String,
     pub location: String,
     pub write_disposition: String,
+}
+
+impl Target {
+    pub fn appends(&self) -> bool {
+        self.write_disposition == Mode::Append.disposition()
+    }
 }
 
 impl Manifest {
@@ -168,8 +193,15 @@ pub struct WindowCounts {
     pub rejects: u64,
     /// Records outside of the range, passed over. Only whole files have such.
     pub outside: u64,
+    /// Of `records`, those that are older than the window. They are in the partitions of their own days.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub late: u64,
     /// Bytes decoded, after decompression.
     pub bytes: u64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 impl WindowCounts {
@@ -188,6 +220,7 @@ impl std::ops::AddAssign for WindowCounts {
         self.filtered += other.filtered;
         self.rejects += other.rejects;
         self.outside += other.outside;
+        self.late += other.late;
         self.bytes += other.bytes;
     }
 }

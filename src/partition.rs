@@ -49,6 +49,35 @@ impl Window {
         (day_of(self.after.saturating_add(1)), day_of(self.before))
     }
 
+    /// What its records may be of, 1-based: also the days before it that are late by no more than `late`.
+    pub fn days_with_late(self, late: i64) -> (i64, i64) {
+        let (first, last) = self.days();
+        (first.saturating_sub(late), last)
+    }
+
+    pub fn overlaps(self, other: Window) -> bool {
+        self.after < other.before && other.after < self.before
+    }
+
+    /// For a column of a table: `3`, `3-5`, `3 06:00-09:00`.
+    pub fn label(self) -> String {
+        let (first, last) = self.days();
+        match (self.covers_whole_days(), first == last) {
+            (true, true) => first.to_string(),
+            (true, false) => format!("{first}-{last}"),
+            (false, true) => {
+                let midnight = (first - 1) * SECONDS_PER_DAY;
+                let time = |second: i64| {
+                    let (minutes, seconds) = (second / 60, second % 60);
+                    let seconds = if seconds == 0 { String::new() } else { format!(":{seconds:02}") };
+                    format!("{:02}:{:02}{seconds}", minutes / 60, minutes % 60)
+                };
+                format!("{first} {}-{}", time(self.after - midnight), time(self.before - midnight))
+            }
+            (false, false) => format!("{}s-{}s", self.after, self.before),
+        }
+    }
+
     /// Name in the staging area: sorts as the windows do, up to 10^10 seconds.
     pub fn key(self) -> String {
         format!("{:010}-{:010}", self.after, self.before)

@@ -27,9 +27,10 @@ use crate::effects::{Door, Effects};
 use crate::error::{Error, Kind, Result};
 use crate::forecast::{Asked, Forecast};
 use crate::guard;
+use crate::holdings::{Holdings, Load};
 use crate::ledger;
 use crate::load::{self, Destination, Outcome};
-use crate::manifest::{Event, Loaded, Manifest, StagedPartition, WindowCounts};
+use crate::manifest::{Event, Loaded, Manifest, Mode, StagedPartition, WindowCounts};
 use crate::partition::{Partition, Window};
 use crate::plan::{Plan, Until, rejects_folder, window_folder};
 use crate::receipt::{Receipt, WindowReceipt};
@@ -74,19 +75,20 @@ impl Backfill {
     /// Runs every window to its end. Windows that fail are in the receipt; an `Err` stops the run.
     pub async fn run(self) -> Result<Receipt> {
         let started = Instant::now();
-        if let Err(error) = self.prepare().await {
+        let holdings = match self.prepare().await {
+            Ok(holdings) => Arc::new(holdings),
             // Weather, and it stands before all windows alike: they are named, and the same command resumes.
-            if error.kind() != Kind::Failed {
-                return Err(error);
+            Err(error) if error.kind() == Kind::Failed && !self.plan.windows.is_empty() => {
+                let mut receipt = Receipt::new(&self.pipeline, &self.plan, self.until);
+                let mut windows = self.plan.windows.iter().copied();
+                receipt.failed.extend(windows.next().map(|first| (first, error)));
+                receipt.not_tried.extend(windows);
+                self.progress.clear();
+                receipt.finish(started.elapsed(), self.effects.retries());
+                return Ok(receipt);
             }
-            let mut receipt = Receipt::new(&self.pipeline, &self.plan, self.until);
-            let mut windows = self.plan.windows.iter().copied();
-            receipt.failed.extend(windows.next().map(|first| (first, error)));
-            receipt.not_tried.extend(windows);
-            self.progress.clear();
-            receipt.finish(started.elapsed(), self.effects.retries());
-            return Ok(receipt);
-        }
+            Err(error) => return Err(error),
+        };
         let job = Arc::new(self);
         let mut waiting = job.plan.windows.clone().into_iter();
         let mut at_work = JoinSet::new();
@@ -95,8 +97,8 @@ impl Backfill {
         loop {
             while stop.is_none() && at_work.len() < job.jobs.max(1) {
                 let Some(window) = waiting.next() else { break };
-                let job = Arc::clone(&job);
-                at_work.spawn(async move { (window, job.window(window).await) });
+                let (job, holdings) = (Arc::clone(&job), Arc::clone(&holdings));
+                at_work.spawn(async move { (window, job.window(window, &holdings).await) });
             }
             let Some(ended) = at_work.join_next().await else { break };
             let (window, outcome) = ended.map_err(|e| Error::failed("a window's task died").caused_by(e))?;
@@ -120,11 +122,14 @@ impl Backfill {
         Ok(receipt)
     }
 
-    /// What all windows need: the plan in the staging area, the dataset and the table.
-    async fn prepare(&self) -> Result<()> {
+    /// What all windows need: the plan in the staging area, the dataset and the table. Says what the
+    /// partitions hold by now.
+    async fn prepare(&self) -> Result<Holdings> {
+        let mut holdings = Holdings::default();
         if self.until == Until::Load {
             let ledger = ledger::read(&self.store, &self.pipeline.name).await?;
-            guard::refuse_to_abandon_another(&self.plan, &ledger)?;
+            holdings = Holdings::of(&ledger, self.pipeline.epoch);
+            guard::refuse(&self.pipeline, &self.plan, &ledger, &holdings)?;
             let asked = Asked { jobs: self.jobs, until: self.until, ..Asked::default() };
             let now_ms = self.effects.clock.unix_millis();
             Forecast::new(&self.pipeline, &self.plan, &ledger, None, asked, now_ms)?.verdict()?;
@@ -137,10 +142,10 @@ impl Backfill {
             bigquery.ensure_dataset(&table.dataset).await?;
             bigquery.ensure_staging_table(table, columns).await?;
         }
-        Ok(())
+        Ok(holdings)
     }
 
-    async fn window(&self, window: Window) -> Result<WindowReceipt> {
+    async fn window(&self, window: Window, holdings: &Holdings) -> Result<WindowReceipt> {
         if self.until == Until::Decode {
             let mut tries = self.retry.tries(&self.effects, Door::Source, window.to_string());
             loop {
@@ -153,7 +158,7 @@ impl Backfill {
         let folder = window_folder(&self.pipeline.name, &self.plan.run, window);
         let mut chain = Chain::read(&self.store, &self.plan.run, folder.clone()).await?;
         chain.make_durable().await?;
-        let done = self.drive(window, &folder, &mut chain).await;
+        let done = self.drive(window, &folder, &mut chain, holdings).await;
         if let Err(error) = &done
             && matches!(error.kind(), Kind::Failed | Kind::Mismatch)
         {
@@ -169,7 +174,13 @@ impl Backfill {
     }
 
     /// One window to its end, from wherever an earlier attempt left it.
-    async fn drive(&self, window: Window, folder: &str, chain: &mut Chain) -> Result<WindowReceipt> {
+    async fn drive(
+        &self,
+        window: Window,
+        folder: &str,
+        chain: &mut Chain,
+        holdings: &Holdings,
+    ) -> Result<WindowReceipt> {
         let mut tries = self.retry.tries(&self.effects, Door::Source, window.to_string());
         let (mut fetched, mut resumed) = (false, true);
         loop {
@@ -193,7 +204,10 @@ impl Backfill {
                 return Ok(WindowReceipt::new(&self.pipeline, &manifest, &[], fetched, resumed));
             };
             if let Some(loaded) = state.loaded {
-                let gone = if resumed { self.first_gone(bigquery, &manifest, loaded).await? } else { None };
+                let gone = match resumed {
+                    true => self.first_gone(bigquery, &manifest, loaded, holdings).await?,
+                    false => None,
+                };
                 let Some(Loaded { partition, generation, job_id, .. }) = gone.cloned() else {
                     return Ok(WindowReceipt::new(&self.pipeline, &manifest, loaded, fetched, resumed));
                 };
@@ -250,7 +264,7 @@ impl Backfill {
         let finish = async { writer.finish(&self.store, folder) };
         let mut written = self.effects.pass(Door::Files, || format!("finish {window}"), finish).await?;
         for staged in &mut written.partitions {
-            staged.job_id = load::job_id(&self.destination, staged, 0);
+            staged.job_id = load::job_id(&self.destination, window, staged, 0);
         }
         let mut rejects = None;
         if counts.rejects > 0 {
@@ -302,10 +316,29 @@ impl Backfill {
         bigquery: &BigQuery,
         manifest: &Manifest,
         loaded: &'l [Loaded],
+        holdings: &Holdings,
     ) -> Result<Option<&'l Loaded>> {
-        for partition in loaded {
-            if !load::is_still_there(bigquery, &self.destination, partition).await? {
-                return Ok(Some(partition));
+        for ours in loaded {
+            let (table, partition) = (&manifest.target.table, ours.partition);
+            let holds = holdings.of_partition(table, partition);
+            let is_ours = |load: &Load| load.job_id.as_ref() == Some(&ours.job_id);
+            if manifest.target.appends() {
+                // Whoever replaced the day since meant it. Others may be appending to it just now.
+                let expected = holds.iter().map(|load| load.rows).sum::<u64>();
+                let is_there = !holds.iter().any(is_ours)
+                    || load::rows(bigquery, &self.destination, partition).await? >= expected;
+                if !is_there {
+                    return Err(guard::lost_appended(table, partition, expected));
+                }
+                continue;
+            }
+            // What was appended since lies on top of ours, unless ours is not there any more.
+            let on_top = holds.iter().filter(|_| holds.iter().any(is_ours));
+            let rows = on_top.clone().map(|load| load.rows).sum::<u64>().max(ours.output_rows);
+            let ended_ms = on_top.map(|load| load.ended_ms).max().unwrap_or(ours.ended_ms);
+            if !load::is_still_there(bigquery, &self.destination, partition, rows, ended_ms).await? {
+                guard::refuse_to_drop(&self.pipeline, table, partition, holdings)?;
+                return Ok(Some(ours));
             }
         }
         self.clear_days_without_records(bigquery, manifest).await?;
@@ -314,6 +347,9 @@ impl Backfill {
 
     /// Replaces the days of a window for which there are no rows by nothing.
     async fn clear_days_without_records(&self, bigquery: &BigQuery, manifest: &Manifest) -> Result<()> {
+        if manifest.target.appends() {
+            return Ok(());
+        }
         let (first, last) = manifest.window.days();
         for day in first..=last {
             let partition = Partition::of_day(self.pipeline.epoch, day)?;
@@ -329,7 +365,7 @@ impl Backfill {
         self.clear_days_without_records(bigquery, manifest).await?;
         let mut loaded = Vec::with_capacity(manifest.partitions.len());
         for staged in &manifest.partitions {
-            loaded.push(self.load_partition(bigquery, chain, staged).await?);
+            loaded.push(self.load_partition(bigquery, chain, manifest.window, staged).await?);
         }
         Ok(loaded)
     }
@@ -340,6 +376,7 @@ impl Backfill {
         &self,
         bigquery: &BigQuery,
         chain: &mut Chain,
+        window: Window,
         staged: &StagedPartition,
     ) -> Result<Loaded> {
         let partition = staged.partition;
@@ -347,15 +384,15 @@ impl Backfill {
         let mut tries = self.retry.tries(&self.effects, Door::BigQuery, format!("partition `{partition}`"));
         loop {
             let generation = chain.state().generation(partition);
-            let job_id = load::job_id(&self.destination, staged, generation);
-            let failure = match load::load(bigquery, &self.destination, staged, generation).await {
+            let job_id = load::job_id(&self.destination, window, staged, generation);
+            let failure = match load::load(bigquery, &self.destination, window, staged, generation).await {
                 Ok(Outcome::Loaded(done)) => {
                     tracing::info!(%partition, rows = done.output_rows, job_id = done.job_id, "partition loaded");
                     return Ok(done);
                 }
                 Ok(Outcome::Failed(failure)) => failure,
                 Err(error) => {
-                    if error.kind() == Kind::Mismatch {
+                    if error.kind() == Kind::Mismatch && self.destination.mode == Mode::Replace {
                         // Its job will say the same for ever; the next run loads the files by another.
                         let reason = error.to_string();
                         chain.append(Event::Failed { partition, generation, job_id, reason }).await?;

@@ -11,15 +11,16 @@
 //! | the records of a window | the source's own count, where it is asked and says one |
 //!
 //! A partition is held against the warehouse only for the run that loaded it last: what a later run
-//! replaced is no mismatch.
+//! replaced is no mismatch. One that several windows appended to is held against all of them together.
 
-mod claims;
 mod report;
+mod shared;
 mod warehouse;
 
 use crate::bigquery::BigQuery;
 use crate::config::Pipeline;
 use crate::error::{Error, Result};
+use crate::holdings::Holdings;
 use crate::ledger::{Ledger, LedgerWindow, Run, Standing};
 use crate::manifest::{Manifest, StagedFile, StagedPartition};
 use crate::partition::{Partition, Window};
@@ -28,7 +29,7 @@ use crate::stage::Store;
 use crate::stage::audit::Audit;
 use crate::stage::journal::sha256_hex;
 use crate::telemetry::peak_rss_bytes;
-use claims::Claims;
+use shared::Shared;
 
 pub use report::{Checked, Damaged, Mismatch, Report, Superseded, Unfinished};
 
@@ -59,13 +60,16 @@ pub async fn verify(against: Against<'_>, runs: &[&Run]) -> Result<Report> {
         error: error.to_string(),
     };
     report.damaged = against.ledger.damage().map(damaged).collect();
-    let claims = Claims::of(against.ledger, against.pipeline.epoch);
+    let holdings = Holdings::of(against.ledger, against.pipeline.epoch);
+    let mut shared = Shared::default();
     for run in runs {
         for window in &run.windows {
-            let mut proof = Proof { against, run, window, claims: &claims, report: &mut report };
+            let mut proof =
+                Proof { against, run, window, holdings: &holdings, shared: &mut shared, report: &mut report };
             proof.window().await?;
         }
     }
+    shared.prove(against, &mut report).await.map_err(offline_helps)?;
     report.peak_rss_bytes = peak_rss_bytes();
     Ok(report)
 }
@@ -84,7 +88,8 @@ struct Proof<'a, 'r> {
     against: Against<'a>,
     run: &'a Run,
     window: &'a LedgerWindow,
-    claims: &'a Claims,
+    holdings: &'a Holdings,
+    shared: &'r mut Shared,
     report: &'r mut Report,
 }
 

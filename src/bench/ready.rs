@@ -244,8 +244,10 @@ async fn load_all(
 ) -> Result<()> {
     bigquery.ensure_dataset(&destination.table.dataset).await?;
     bigquery.ensure_staging_table(&destination.table, &destination.columns).await?;
-    let loads = staged.iter().map(|staged| async move {
-        match load::load(bigquery, destination, staged, 0).await? {
+    let loads = (0..).zip(staged).map(|(at, staged)| async move {
+        // Where windows append, jobs are told apart by theirs.
+        let window = Window { after: at, before: at + 1 };
+        match load::load(bigquery, destination, window, staged, 0).await? {
             Outcome::Loaded(_) => Ok(()),
             Outcome::Failed(failure) => {
                 Err(Error::failed(format!("load job failed: {}: {}", failure.reason, failure.message)))

@@ -84,8 +84,7 @@ pub(super) fn receipt(receipt: &Receipt) -> String {
     for window in &receipt.windows {
         let mark = if window.resumed { "=" } else { "" };
         let counts = &window.counts;
-        let (first, last) = window.window.days();
-        let days = if first == last { first.to_string() } else { format!("{first}-{last}") };
+        let days = window.window.label();
         let loaded =
             |partition: &crate::receipt::PartitionReceipt| partition.loaded.map_or("-".into(), count);
         let one = match &window.partitions[..] {
@@ -133,6 +132,9 @@ pub(super) fn receipt(receipt: &Receipt) -> String {
     }
     if totals.outside > 0 {
         text.push_str(&format!("{} records outside of the range passed over\n", count(totals.outside)));
+    }
+    if totals.late > 0 {
+        text.push_str(&format!("{} of them late, in the partitions of their own days\n", count(totals.late)));
     }
     if receipt.retries.total() > 0 {
         let Retries { source, store, bigquery } = receipt.retries;

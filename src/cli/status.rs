@@ -4,6 +4,7 @@ mod html;
 mod pictures;
 mod text;
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -181,7 +182,7 @@ fn write_page(path: &Path, page: &str) -> Result<()> {
 fn report(pipeline: &Pipeline, ledger: &Ledger, shown: Option<&Run>) -> Result<Report> {
     let line = |run: &Run| RunLine {
         run: run.id.clone(),
-        range: run.plan.as_ref().map(|plan| plan.range),
+        range: run.range(),
         window_seconds: run.plan.as_ref().map(|plan| plan.window_seconds),
         table: run.plan.as_ref().map(|plan| plan.table.clone()),
         written_unix_ms: run.written_unix_ms,
@@ -219,8 +220,12 @@ fn shown_window(pipeline: &Pipeline, window: &LedgerWindow) -> Result<ShownWindo
     let (state, last) = (window.state(), window.entries.last());
     let mut partitions = Vec::new();
     if let Some(manifest) = state.manifest {
+        // Rows that came late are in partitions of days before the window's.
+        let mut days: BTreeSet<i64> =
+            manifest.partitions.iter().map(|staged| staged.partition.day(pipeline.epoch)).collect();
         let (first, last) = window.window.days();
-        for day in first..=last {
+        days.extend(first..=last);
+        for day in days {
             let partition = Partition::of_day(pipeline.epoch, day)?;
             let staged = manifest.partitions.iter().find(|staged| staged.partition == partition);
             let loaded = state.loaded.unwrap_or_default().iter().find(|l| l.partition == partition);

@@ -14,6 +14,7 @@ use url::Url;
 
 use crate::error::{Error, Result};
 use crate::location::{is_url, redacted};
+use crate::manifest;
 use crate::retry::Policy;
 use crate::schema::{Column, ColumnType, Columns, Format, Mode};
 
@@ -29,6 +30,12 @@ pub struct Pipeline {
     pub format: Option<Format>,
     pub time_column: String,
     pub epoch: NaiveDate,
+    /// Days that a record may be older than its window.
+    pub late_days: i64,
+    /// What load jobs do with the rows that are there.
+    pub mode: manifest::Mode,
+    /// Days may be replaced although rows were appended to them.
+    pub drop_appended: bool,
     /// `None`: unless the source is on this machine.
     pub gzip: Option<bool>,
     pub stage_sql: String,
@@ -75,6 +82,7 @@ pub struct Warehouse {
     pub staging_table: String,
     pub table: String,
     pub location: String,
+    mode: String,
     pub poll_seconds_max: u64,
 }
 
@@ -160,6 +168,7 @@ struct Raw {
 struct Time {
     column: String,
     epoch: String,
+    late_days: u16,
 }
 
 #[derive(Deserialize)]
@@ -273,6 +282,9 @@ fn check_for_gateway(raw: Raw, shown: Vec<Shown>) -> Result<Pipeline> {
         format: None,
         time_column: String::new(),
         epoch: NaiveDate::default(),
+        late_days: 0,
+        mode: manifest::Mode::Append,
+        drop_appended: false,
         gzip: None,
         stage_sql: String::new(),
         allow_filter: false,
@@ -326,6 +338,19 @@ fn check(raw: Raw, stage_sql: String, promote_sql: String, shown: Vec<Shown>) ->
         return Err(Error::usage("values in `[source.query]` must be in quotes"));
     }
     check_warehouse(&raw.warehouse)?;
+    let mode = match raw.warehouse.mode.as_str() {
+        "replace" => manifest::Mode::Replace,
+        "append" => manifest::Mode::Append,
+        other => {
+            return Err(
+                Error::usage(format!("`warehouse.mode` `{other}` is unknown")).hint("one of replace, append")
+            );
+        }
+    };
+    if raw.time.late_days > 0 && mode == manifest::Mode::Replace {
+        return Err(Error::usage("`time.late_days` needs `warehouse.mode = \"append\"`")
+            .hint("a few late records must not replace the day that they belong to"));
+    }
     for (key, zero) in [
         ("promote.days", raw.promote.days == 0),
         ("limits.memory_mib", raw.limits.memory_mib == 0),
@@ -361,6 +386,9 @@ fn check(raw: Raw, stage_sql: String, promote_sql: String, shown: Vec<Shown>) ->
         format,
         time_column: raw.time.column,
         epoch,
+        late_days: i64::from(raw.time.late_days),
+        mode,
+        drop_appended: false,
         gzip,
         stage_sql,
         allow_filter: raw.transform.allow_filter,

@@ -9,6 +9,7 @@ use crate::config::Pipeline;
 use crate::error::{Error, Result};
 use crate::ledger::{Ledger, LedgerWindow, Run, Standing};
 use crate::manifest::{Manifest, StagedFile, WindowCounts};
+use crate::partition::Window;
 
 /// A pipeline and what its journal says.
 pub(super) type Journal<'j> = (&'j Pipeline, &'j Ledger);
@@ -33,7 +34,7 @@ type Columns = Vec<(&'static str, ArrayRef)>;
 pub(super) fn runs(journals: &[Journal<'_>]) -> Result<RecordBatch> {
     let rows: Vec<(&Pipeline, &Run)> = all_runs(journals).collect();
     let runs = || rows.iter().map(|(_, run)| *run);
-    let range = |run: &Run| run.plan.as_ref().map(|plan| plan.range.days());
+    let range = |run: &Run| run.range().map(Window::days);
     let mut columns: Columns = vec![
         ("pipeline", texts(rows.iter().map(|(pipeline, _)| Some(pipeline.name.clone())))),
         ("run", texts(runs().map(|run| Some(run.id.clone())))),

@@ -68,9 +68,9 @@ fn fewer_jobs(forecast: &Forecast, plan: &Plan, broken: &Check, asked: Asked) ->
     }
 }
 
-/// The shortest window that divides a day and needs no more jobs than are left.
+/// The shortest window of whole minutes that divides a day and needs no more jobs than are left.
 fn longer_window(forecast: &Forecast, seconds: i64, left: u64) -> Option<i64> {
-    let divides = |length: &i64| SECONDS_PER_DAY % length == 0;
+    let divides = |length: &i64| SECONDS_PER_DAY % length == 0 && length % 60 == 0;
     (seconds + 1..=SECONDS_PER_DAY).filter(divides).find(|length| {
         let mut parts: Vec<(i64, i64)> = Vec::new();
         for ahead in &forecast.windows {

@@ -9,10 +9,12 @@ use crate::config::Pipeline;
 use crate::effects::Effects;
 use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
+use crate::ledger;
 use crate::load::Destination;
 use crate::partition::Window;
 use crate::plan::{Plan, Until};
 use crate::schema::Format;
+use crate::since::{self, Since};
 use crate::source::{self, Headers, Source, Timeouts};
 use crate::stage::{self, Store};
 use crate::telemetry::{Progress, Show};
@@ -48,11 +50,39 @@ impl Default for World {
 impl Backfill {
     /// Opens everything that the order needs. Nothing outside is changed yet but for folders.
     pub async fn assemble(pipeline: Pipeline, order: &Order, world: World) -> Result<Backfill> {
+        let whole = !open_source(&pipeline, &world.effects)?.has_windows();
+        let plan = Plan::new(&pipeline, order.range, order.window_seconds, whole, &order.salt)?;
+        Backfill::of_plan(pipeline, plan, order.jobs, order.until, world).await
+    }
+
+    /// Opens everything that going on after the last loaded window needs, as [`Backfill::assemble`] does.
+    pub async fn continuing(
+        pipeline: Pipeline,
+        since: Since,
+        jobs: usize,
+        until: Until,
+        world: World,
+    ) -> Result<Backfill> {
+        let ledger = ledger::read(&open_store(&pipeline, &world.effects)?, &pipeline.name).await?;
+        let plan = since::plan(&pipeline, &ledger, since, world.effects.clock.unix_millis())?;
+        Backfill::of_plan(pipeline, plan, jobs, until, world).await
+    }
+
+    /// Opens everything that is needed to carry out a plan.
+    pub async fn of_plan(
+        pipeline: Pipeline,
+        plan: Plan,
+        jobs: usize,
+        until: Until,
+        world: World,
+    ) -> Result<Backfill> {
         let World { effects, bigquery, show } = world;
         let retry = pipeline.limits.retry();
         let source = open_source(&pipeline, &effects)?;
-        let plan =
-            Plan::new(&pipeline, order.range, order.window_seconds, !source.has_windows(), &order.salt)?;
+        if plan.document.continues && !source.has_windows() {
+            return Err(Error::usage("the source gives everything at once, and has no newest window")
+                .hint("name the range: `--from` and `--to`"));
+        }
         let store = open_store(&pipeline, &effects)?;
         let scratch = match pipeline.limits.spill_dir.as_str() {
             "" => store.scratch(),
@@ -63,12 +93,12 @@ impl Backfill {
             .map_err(|e| Error::failed(format!("cannot create `{}`", scratch.display())).caused_by(e))?;
         let engine = open_engine(&pipeline, scratch.clone())?;
         let transform = Transform::new(&engine, &pipeline.stage_sql, &pipeline.columns).await?;
-        let bigquery = match order.until {
+        let bigquery = match until {
             Until::Load => Some(connect(&pipeline, bigquery, &effects).await?),
             Until::Decode | Until::Stage => None,
         };
         let progress = Progress::new(show, plan.windows.len());
-        let (until, jobs, destination) = (order.until, order.jobs, destination(&pipeline));
+        let destination = destination(&pipeline);
         Ok(Backfill {
             pipeline,
             plan,
@@ -132,6 +162,7 @@ pub fn stage_options(pipeline: &Pipeline) -> stage::Options {
         file_bytes_max: pipeline.stage.file_mib_max << 20,
         row_group_rows: pipeline.stage.row_group_rows,
         zstd_level: pipeline.stage.zstd_level,
+        late_days: pipeline.late_days,
     }
 }
 
@@ -160,5 +191,6 @@ pub fn destination(pipeline: &Pipeline) -> Destination {
         table: TableId::new(&warehouse.project, &warehouse.dataset, &warehouse.staging_table),
         location: warehouse.location.clone(),
         columns: pipeline.columns.clone(),
+        mode: pipeline.mode,
     }
 }

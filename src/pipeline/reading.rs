@@ -13,7 +13,7 @@ use crate::decode::{self, Decoder};
 use crate::error::{Error, Kind, Result};
 use crate::location::Secrets;
 use crate::manifest::WindowCounts;
-use crate::partition::Window;
+use crate::partition::{SECONDS_PER_DAY, Window};
 use crate::reject::Reject;
 use crate::schema::Format;
 use crate::source::{Body, Source, excerpt};
@@ -29,6 +29,8 @@ pub(super) struct Reading {
     time_index: usize,
     time_column: String,
     has_windows: bool,
+    /// A record up to this second is too late for its own day.
+    too_late: i64,
     secrets: Secrets,
 }
 
@@ -127,6 +129,7 @@ impl Reading {
             time_index: pipeline.columns.index_of(&pipeline.time_column)?,
             time_column: pipeline.time_column.clone(),
             has_windows: source.has_windows(),
+            too_late: too_late(window, pipeline.late_days),
             secrets: source.secrets(),
         })
     }
@@ -187,6 +190,7 @@ impl Reading {
             while let Some(batch) = self.decoder.next_batch() {
                 let rows = batch.num_rows();
                 let inside = self.inside(batch)?;
+                counts.late += self.late(&inside);
                 counts.outside += (rows - inside.num_rows()) as u64;
                 if inside.num_rows() > 0 {
                     records.send(Ok(inside)).await.map_err(|_| cancelled())?;
@@ -223,24 +227,56 @@ impl Reading {
         Ok(Decoded { counts, rejects })
     }
 
-    /// The rows inside the window. A source with windows must send no others.
+    /// Rows that are older than the window.
+    fn late(&self, inside: &RecordBatch) -> u64 {
+        let times = inside.column(self.time_index).as_primitive::<Int64Type>();
+        let is_none_late = min(times).is_none_or(|first| first > self.window.after);
+        if is_none_late {
+            0
+        } else {
+            times.values().iter().filter(|t| **t <= self.window.after).count() as u64
+        }
+    }
+
+    /// The rows inside the window, and those that are late. A source with windows must send no others.
     fn inside(&self, batch: RecordBatch) -> Result<RecordBatch> {
         let times = batch.column(self.time_index).as_primitive::<Int64Type>();
         let (Some(first), Some(last)) = (min(times), max(times)) else { return Ok(batch) };
-        if self.window.contains(first) && self.window.contains(last) {
+        let accepted = match self.has_windows {
+            true => Window { after: self.too_late, ..self.window },
+            false => self.window,
+        };
+        if accepted.contains(first) && accepted.contains(last) {
             return Ok(batch);
         }
         if self.has_windows {
-            let wrong = if self.window.contains(first) { last } else { first };
+            let wrong = if accepted.contains(first) { last } else { first };
+            let hint = match wrong > self.window.before {
+                true => {
+                    "check that `source.query` passes `{after}` and `{before}` as the source expects them"
+                }
+                false => {
+                    "check that `source.query` passes `{after}` and `{before}` as the source expects them; \
+                    where records come late, `time.late_days` lets them into their own days"
+                }
+            };
             return Err(Error::failed(format!(
                 "the source was asked for seconds ({}, {}] and sent a record with `{}` {wrong}",
                 self.window.after, self.window.before, self.time_column
             ))
-            .hint("check that `source.query` passes `{after}` and `{before}` as the source expects them"));
+            .hint(hint));
         }
         let inside: BooleanArray = times.values().iter().map(|t| Some(self.window.contains(*t))).collect();
         filter_record_batch(&batch, &inside)
             .map_err(|e| Error::failed("cannot leave out rows outside of the range").caused_by(e))
+    }
+}
+
+/// Without late days, what is before the window is too late; else so many days before that of its start.
+fn too_late(window: Window, late_days: i64) -> i64 {
+    match late_days {
+        0 => window.after,
+        days => (window.days().0 - 1).saturating_sub(days).saturating_mul(SECONDS_PER_DAY),
     }
 }
 

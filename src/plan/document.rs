@@ -19,6 +19,9 @@ pub struct Document {
     pub window_seconds: i64,
     /// The source gives everything at once; the whole range is one window.
     pub whole: bool,
+    /// It goes on from where it was: `range` is empty, and its windows are those that were begun.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub continues: bool,
     /// `project.dataset.table` of the staging table.
     pub table: String,
     /// Hashes of what decides the rows, by what a person would call it.
@@ -35,6 +38,11 @@ impl Document {
     /// Whether the pipeline's columns are still those that the run has staged.
     pub fn has_columns_of(&self, pipeline: &Pipeline) -> bool {
         self.settings.get(COLUMNS) == Some(&short_hash(json!(&pipeline.columns).to_string().as_bytes()))
+    }
+
+    /// Whether its windows append.
+    pub fn appends(&self) -> bool {
+        self.settings.contains_key(MODE)
     }
 
     /// Whether another run reads the same records.
@@ -55,6 +63,8 @@ impl Document {
 
 /// The key of the columns' hash in a plan's settings.
 pub(super) const COLUMNS: &str = "columns";
+/// The key that only runs have that append: the others keep the ids that they had before it.
+pub(super) const MODE: &str = "warehouse.mode";
 
 /// The folder of all runs of a pipeline in the staging area.
 pub fn runs_folder(pipeline: &str) -> String {

@@ -69,6 +69,27 @@ impl Audit {
         Ok(())
     }
 
+    /// Adds what others found in files of the same columns. False where theirs are not the same.
+    pub fn add_audit(&mut self, other: &Audit) -> bool {
+        if self.rows == 0 && self.columns.is_empty() {
+            self.columns.clone_from(&other.columns);
+            (self.rows, self.footer_rows) = (other.rows, other.footer_rows);
+            return true;
+        }
+        let names =
+            |audit: &Audit| audit.columns.iter().map(|c| (c.name.clone(), c.kind)).collect::<Vec<_>>();
+        if names(self) != names(other) {
+            return false;
+        }
+        self.rows += other.rows;
+        self.footer_rows += other.footer_rows;
+        for (ours, theirs) in self.columns.iter_mut().zip(&other.columns) {
+            ours.values += theirs.values;
+            ours.sum = ours.sum.zip(theirs.sum).map(|(ours, theirs)| ours.saturating_add(theirs));
+        }
+        true
+    }
+
     /// As the journal names it; that of no rows without a file.
     pub fn logical_hash(&self) -> Option<String> {
         self.hash.as_ref().map(|(_, hash)| hash.finish())

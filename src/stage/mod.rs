@@ -31,12 +31,14 @@ pub struct Options {
     /// Rows of a row group. BigQuery likes 16 MiB and more, which 10 short columns reach at about a million.
     pub row_group_rows: usize,
     pub zstd_level: i32,
+    /// Days before those of its window that a row may belong to.
+    pub late_days: i64,
 }
 
 impl Default for Options {
     fn default() -> Self {
         // 128 MiB: few files, and each is uploaded again in seconds when an upload fails.
-        Options { file_bytes_max: 128 << 20, row_group_rows: 1 << 20, zstd_level: 1 }
+        Options { file_bytes_max: 128 << 20, row_group_rows: 1 << 20, zstd_level: 1, late_days: 0 }
     }
 }
 
@@ -107,7 +109,7 @@ impl WindowWriter {
         }
         if !self.days.contains_key(&day) {
             // Another window's partition would be replaced by a part of its rows.
-            let (first, last) = self.window.days();
+            let (first, last) = self.window.days_with_late(self.options.late_days);
             if !(first..=last).contains(&day) {
                 return Err(Error::usage(format!("`stage.sql` put a row of {} into day {day}", self.window))
                     .hint("`day` must follow from the time column: `(time - 1) / 86400 + 1`"));

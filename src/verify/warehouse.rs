@@ -23,17 +23,23 @@ impl Proof<'_, '_> {
         }
         let table = table_of(&manifest.target.table)?;
         let mut to_sum = Vec::new();
-        let (first, last) = self.window.window.days();
-        for day in first..=last {
-            let partition = Partition::of_day(self.against.pipeline.epoch, day)?;
-            let target = &manifest.target.table;
-            if let Some(by) = self.claims.since(&self.run.id, self.window.window, target, partition) {
-                let (run, by) = (self.run.id.clone(), by.to_owned());
+        let (run, holdings) = (self.run, self.holdings);
+        let ours = (run.id.as_str(), self.window.window);
+        for partition in self.partitions_of(manifest)? {
+            let target = (manifest.target.table.as_str(), partition);
+            let staged = manifest.partitions.iter().position(|staged| staged.partition == partition);
+            let holds = holdings.of_partition(target.0, partition);
+            if !holds.iter().any(|load| (load.run.as_str(), load.window) == ours) {
+                let (run, by) = (self.run.id.clone(), holds.last().map_or(String::new(), |l| l.run.clone()));
                 self.report.superseded.push(Superseded { run, partition, by });
                 continue;
             }
+            if holds.len() > 1 {
+                let audit = staged.and_then(|at| audits[at].as_ref());
+                self.shared.add(ours, target, holds, audit);
+                continue;
+            }
             self.report.checked.partitions += 1;
-            let staged = manifest.partitions.iter().position(|staged| staged.partition == partition);
             let expected = staged.map_or(0, |at| manifest.partitions[at].rows);
             let found = bigquery.table(&table.partition(partition)).await?;
             if found.is_none() && bigquery.table(&table).await?.is_none() {
@@ -54,6 +60,15 @@ impl Proof<'_, '_> {
         Ok(())
     }
 
+    /// All days of a window that replaced them; those with rows of one that appended.
+    fn partitions_of(&self, manifest: &Manifest) -> Result<Vec<Partition>> {
+        if manifest.target.appends() {
+            return Ok(manifest.partitions.iter().map(|staged| staged.partition).collect());
+        }
+        let (first, last) = self.window.window.days();
+        (first..=last).map(|day| Partition::of_day(self.against.pipeline.epoch, day)).collect()
+    }
+
     /// Said once: each of its partitions would only say the same again.
     fn no_table(&mut self, table: &TableId) {
         let what = format!("table `{table}`");
@@ -70,28 +85,42 @@ impl Proof<'_, '_> {
     ) -> Result<()> {
         // Files of one window have the same columns, and `Audit` has seen to it for each partition.
         let Some((_, first)) = together.first() else { return Ok(()) };
-        let columns = &first.columns;
-        let answer = bigquery.query(&table.dataset, &sql(table, columns, together)).await?;
+        let answer = bigquery.query(&table.dataset, &sql(table, &first.columns, together)).await?;
         let found = by_partition(&answer)?;
         for (partition, audit) in together {
-            let place = (Some(*partition), None);
-            let Some(found) = found.get(partition) else {
-                self.differs(place, "rows in a query", audit.rows, 0);
-                continue;
-            };
-            self.same(place, "rows in a query", i128::from(audit.rows), found[0]);
-            let mut found = found[1..].iter().copied();
-            for column in &audit.columns {
-                let what = format!("values in column `{}`", column.name);
-                self.same(place, &what, i128::from(column.values), found.next().unwrap_or_default());
-                if let Some(sum) = column.sum {
-                    let what = format!("sum of column `{}`", column.name);
-                    self.same(place, &what, sum, found.next().unwrap_or_default());
-                }
+            for (what, expected, found) in differing(audit, found.get(partition)) {
+                self.differs((Some(*partition), None), &what, expected, found);
             }
         }
         Ok(())
     }
+}
+
+/// What differs of one partition's rows and sums: what, expected, found.
+pub(super) async fn sums_differ(
+    bigquery: &BigQuery,
+    table: &TableId,
+    partition: Partition,
+    audit: &Audit,
+) -> Result<Vec<(String, i128, i128)>> {
+    let answer = bigquery.query(&table.dataset, &sql(table, &audit.columns, &[(partition, audit)])).await?;
+    Ok(differing(audit, by_partition(&answer)?.get(&partition)))
+}
+
+fn differing(audit: &Audit, found: Option<&Vec<i128>>) -> Vec<(String, i128, i128)> {
+    let Some(found) = found else {
+        return vec![("rows in a query".to_owned(), i128::from(audit.rows), 0)];
+    };
+    let mut found = found.iter().copied();
+    let mut next = || found.next().unwrap_or_default();
+    let mut compared = vec![("rows in a query".to_owned(), i128::from(audit.rows), next())];
+    for column in &audit.columns {
+        compared.push((format!("values in column `{}`", column.name), i128::from(column.values), next()));
+        if let Some(sum) = column.sum {
+            compared.push((format!("sum of column `{}`", column.name), sum, next()));
+        }
+    }
+    compared.into_iter().filter(|(_, expected, found)| expected != found).collect()
 }
 
 /// Day, rows, and for each column the values that are not NULL and the sum that [`ColumnSum`] has.
@@ -141,7 +170,7 @@ fn by_partition(answer: &Rows) -> Result<HashMap<Partition, Vec<i128>>> {
 }
 
 /// The table that an intent names as `project.dataset.table`; a project may have dots of its own.
-fn table_of(target: &str) -> Result<TableId> {
+pub(super) fn table_of(target: &str) -> Result<TableId> {
     let mut parts = target.rsplitn(3, '.');
     match (parts.next(), parts.next(), parts.next()) {
         (Some(table), Some(dataset), Some(project)) => Ok(TableId::new(project, dataset, table)),

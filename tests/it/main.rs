@@ -42,6 +42,7 @@ mod query;
 mod report;
 mod resume;
 mod rows;
+mod schedule;
 mod secrets;
 mod shell;
 mod slt;

@@ -2,17 +2,20 @@
 
 use indicatif::{DecimalBytes, HumanCount};
 
+use super::Ordered;
 use crate::cli::{Format, output};
 use crate::config::Pipeline;
 use crate::effects::Effects;
 use crate::error::Result;
 use crate::forecast::{Asked, Figure, Forecast, Known, STORAGE_USD_PER_GIB_AND_MONTH};
 use crate::guard;
+use crate::holdings::Holdings;
 use crate::ledger::{self, Ledger};
 use crate::partition::length;
-use crate::pipeline::{Order, open_source, open_store};
+use crate::pipeline::{open_source, open_store};
 use crate::plan::{Plan, Until};
 use crate::sample;
+use crate::since;
 use crate::stage::Store;
 
 #[derive(Debug, clap::Args)]
@@ -37,24 +40,32 @@ pub(super) struct Planning {
     format: Format,
 }
 
-pub(super) async fn run(pipeline: &Pipeline, order: &Order, args: &Planning) -> Result<()> {
+pub(super) async fn run(pipeline: &Pipeline, ordered: &Ordered, args: &Planning) -> Result<()> {
     let effects = Effects::default();
+    let now_ms = effects.clock.unix_millis();
     let has_windows = open_source(pipeline, &effects)?.has_windows();
-    let plan = Plan::new(pipeline, order.range, order.window_seconds, !has_windows, &order.salt)?;
     let ledger = match Store::is_there(&pipeline.stage.url) {
         true => ledger::read(&open_store(pipeline, &effects)?, &pipeline.name).await?,
         false => Ledger::default(),
     };
-    if order.until == Until::Load {
-        guard::refuse_to_abandon_another(&plan, &ledger)?;
+    let (plan, jobs, until) = match ordered {
+        Ordered::Range(order) => {
+            let plan = Plan::new(pipeline, order.range, order.window_seconds, !has_windows, &order.salt)?;
+            (plan, order.jobs, order.until)
+        }
+        Ordered::Since(since, jobs, until) => {
+            (since::plan(pipeline, &ledger, *since, now_ms)?, *jobs, *until)
+        }
+    };
+    if until == Until::Load {
+        guard::refuse(pipeline, &plan, &ledger, &Holdings::of(&ledger, pipeline.epoch))?;
     }
     let sample = match args.sample {
         true => Some(sample::take(pipeline, &to_fetch(&plan, &ledger), &effects).await?),
         false => None,
     };
     let Planning { rows, rows_per_job, .. } = *args;
-    let asked = Asked { jobs: order.jobs, until: order.until, rows, rows_per_job };
-    let now_ms = effects.clock.unix_millis();
+    let asked = Asked { jobs, until, rows, rows_per_job };
     let forecast = Forecast::new(pipeline, &plan, &ledger, sample.as_ref(), asked, now_ms)?;
     match args.format {
         Format::Text => output::print(&text(&forecast))?,

@@ -6,41 +6,53 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use chrono::NaiveDate;
 use clap::ValueEnum;
 
 use super::{Global, output};
 use crate::config::{Pipeline, is_secret};
+use crate::effects::Effects;
 use crate::error::{Error, Result};
 use crate::ledger;
 use crate::location::{is_url, redacted};
-use crate::partition::{Bound, SECONDS_PER_DAY, range, spans};
+use crate::partition::{Bound, length, parse_length, range, spans};
 use crate::pipeline::{Backfill, Order, World};
 use crate::plan::{Plan, Until};
 use crate::receipt::{Allowed, Receipt};
+use crate::since::{self, Since};
 use crate::stage::Store;
 use crate::telemetry::say;
 
 /// Load a range of days into day partitions; the same command again resumes
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Windows of whole days replace their day partitions. With `warehouse.mode = \"append\"` they may be
+shorter, and add to them: `promote` then keeps the latest record per key. Called every three hours,
+`--since last` loads the whole windows since the last call, and what that one left undone;
+`time.late_days` lets records in that come late.
+
 Examples:
   api2bq backfill flows --from 1 --to 3
   api2bq backfill flows --from 2011-01-01 --to 2011-02-27 --jobs 4 --summary-json run.json
   api2bq backfill flows --from 1 --to 58 --set source.url=flows.txt.gz --until stage
   api2bq backfill ./my.toml --from 1 --to 1 --set stage.url=gs://my-bucket/staging
   api2bq backfill flows --from 1 --to 58 --dry-run --sample
+  api2bq backfill flows --since last --window 3h --set warehouse.mode=append --set time.late_days=1
   api2bq backfill flows --show-settings")]
 pub(super) struct Args {
     /// A built-in pipeline (`flows`) or the path of a pipeline.toml
     pipeline: String,
     /// First day: a day number from 1, a date, or seconds as `0s` (exclusive)
-    #[arg(long, value_name = "DAY", required_unless_present = "show_settings")]
+    #[arg(long, value_name = "DAY", required_unless_present_any = ["show_settings", "since"])]
     from: Option<Bound>,
-    /// Last day, included: a day number, a date, or seconds as `259200s`
-    #[arg(long, value_name = "DAY", required_unless_present = "show_settings")]
-    to: Option<Bound>,
-    /// Length of a window, in whole days
-    #[arg(long, value_name = "DAYS", default_value = "1d", value_parser = window_seconds)]
+    /// Last day, included: a day number, a date, seconds as `259200s`, or `now`
+    #[arg(long, value_name = "DAY", required_unless_present_any = ["show_settings", "since"])]
+    to: Option<To>,
+    /// Go on after the last window that is loaded, up to --to or now; --from is where to begin while none is
+    #[arg(long, value_enum, value_name = "last", conflicts_with = "new_run")]
+    since: Option<SinceArg>,
+    /// Length of a window: `1d`, or `3h`, `90m` where windows append
+    #[arg(long, value_name = "LENGTH", default_value = "1d", value_parser = parse_length)]
     window: i64,
     /// Windows at work at once
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -63,6 +75,9 @@ pub(super) struct Args {
     /// Fetch and load again what an equal earlier run has done; with a name, resume such a run
     #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     new_run: Option<String>,
+    /// Replace days although rows were appended to them: those rows go
+    #[arg(long)]
+    drop_appended: bool,
     /// Only work out what it would take, and hold it against BigQuery's limits: nothing is changed
     #[arg(long)]
     dry_run: bool,
@@ -87,39 +102,98 @@ impl From<UntilArg> for Until {
     }
 }
 
-fn window_seconds(text: &str) -> Result<i64, String> {
-    let days = text.strip_suffix('d').and_then(|days| days.parse::<i64>().ok());
-    match days.and_then(|days| days.checked_mul(SECONDS_PER_DAY)) {
-        Some(seconds) if seconds > 0 => Ok(seconds),
-        _ => Err("want whole days, as `1d`".into()),
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum SinceArg {
+    Last,
+}
+
+/// The end of a range.
+#[derive(Debug, Clone, Copy)]
+enum To {
+    Now,
+    At(Bound),
+}
+
+impl std::str::FromStr for To {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<To, String> {
+        match text {
+            "now" => Ok(To::Now),
+            _ => text.parse().map(To::At).map_err(|why: String| format!("{why}, or `now`")),
+        }
+    }
+}
+
+/// What is to be done: a range, or what came since.
+enum Ordered {
+    Range(Order),
+    Since(Since, usize, Until),
+}
+
+impl Args {
+    fn ordered(&self, epoch: NaiveDate) -> Result<Option<Ordered>> {
+        let (jobs, until) = (usize::from(self.jobs), Until::from(self.until));
+        if self.since.is_some() {
+            // Only the ends count: each is looked at as the one end of a range that has the other.
+            let begin = match self.from {
+                Some(from) => Some(range(from, far_behind(from), epoch)?.after),
+                None => None,
+            };
+            let end = match self.to {
+                Some(To::At(to)) => Some(range(Bound::Seconds(0), to, epoch)?.before),
+                Some(To::Now) | None => None,
+            };
+            return Ok(Some(Ordered::Since(Since { begin, end, window_seconds: self.window }, jobs, until)));
+        }
+        let (Some(from), Some(to)) = (self.from, self.to) else { return Ok(None) };
+        let to = match to {
+            To::At(to) => to,
+            // The whole windows until now.
+            To::Now => {
+                let now = since::now(epoch, Effects::default().clock.unix_millis());
+                Bound::Seconds(now.div_euclid(self.window) * self.window)
+            }
+        };
+        let salt = self.new_run.clone().map(salt).unwrap_or_default();
+        let range = range(from, to, epoch)?;
+        Ok(Some(Ordered::Range(Order { range, window_seconds: self.window, jobs, until, salt })))
+    }
+}
+
+/// An end for a range of which only the start counts.
+fn far_behind(from: Bound) -> Bound {
+    match from {
+        Bound::Seconds(seconds) => Bound::Seconds(seconds.saturating_add(1)),
+        day => day,
     }
 }
 
 pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
-    let pipeline = Pipeline::resolve(&args.pipeline, &args.set)?;
-    let (Some(from), Some(to)) = (args.from, args.to) else {
-        return show_settings(&pipeline);
-    };
-    if args.show_settings {
-        return show_settings(&pipeline);
-    }
-    let order = Order {
-        range: range(from, to, pipeline.epoch)?,
-        window_seconds: args.window,
-        jobs: usize::from(args.jobs),
-        until: args.until.into(),
-        salt: args.new_run.map(salt).unwrap_or_default(),
+    let mut pipeline = Pipeline::resolve(&args.pipeline, &args.set)?;
+    pipeline.drop_appended = args.drop_appended;
+    let ordered = match args.ordered(pipeline.epoch)? {
+        Some(ordered) if !args.show_settings => ordered,
+        _ => return show_settings(&pipeline),
     };
     if args.dry_run {
-        return dry_run::run(&pipeline, &order, &args.planning).await;
+        return dry_run::run(&pipeline, &ordered, &args.planning).await;
     }
     // A summary that cannot be written is better found out before the work than after it.
     if let Some(path) = args.summary_json.as_deref().filter(|path| *path != Path::new("-")) {
         write_summary(path, "")?;
     }
     let world = World { show: global.show(), ..World::default() };
-    let backfill = Backfill::assemble(pipeline, &order, world).await?;
-    let _ = UNDER_WAY.set((backfill.store.clone(), backfill.plan.clone(), order.until));
+    let backfill = match &ordered {
+        Ordered::Range(order) => Backfill::assemble(pipeline, order, world).await?,
+        Ordered::Since(since, jobs, until) => {
+            Backfill::continuing(pipeline, *since, *jobs, *until, world).await?
+        }
+    };
+    if backfill.plan.windows.is_empty() {
+        say(&format!("no window of {} has ended since the last one that is loaded\n", length(args.window)));
+    }
+    let _ = UNDER_WAY.set((backfill.store.clone(), backfill.plan.clone(), backfill.until));
     let receipt = backfill.run().await?;
     let text = output::receipt(&receipt);
     match args.summary_json.as_deref() {

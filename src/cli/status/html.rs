@@ -93,7 +93,7 @@ fn subtitle(pipeline: &Pipeline, run: &Run) -> String {
     let plan = run.plan.as_ref();
     let parts = [
         Some(format!("run <code>{}</code>", escaped(&run.id))),
-        plan.map(|plan| escaped(&plan.range.to_string())),
+        run.range().map(|range| escaped(&range.to_string())),
         plan.map(|plan| format!("into <code>{}</code>", escaped(&plan.table))),
         Some(format!("staged in <code>{}</code>", escaped(&redacted(&pipeline.stage.url)))),
         Some(format!("last written {}", date_of(run.written_unix_ms))),
@@ -145,8 +145,7 @@ fn equation(totals: &WindowCounts) -> String {
 }
 
 fn window(window: &ShownWindow) -> String {
-    let (first, last) = window.window.days();
-    let days = if first == last { first.to_string() } else { format!("{first}–{last}") };
+    let days = window.window.label().replace('-', "–");
     let state = window.state.word();
     let loaded: Option<u64> = window.partitions.iter().filter_map(|day| day.loaded).reduce(|a, b| a + b);
     let numbers = match &window.counts {

@@ -5,6 +5,7 @@ use indicatif::HumanCount;
 use super::{Report, ShownWindow, Tally, date_of};
 use crate::cli::output;
 use crate::ledger::Standing;
+use crate::partition::length;
 use crate::render::chart::bar;
 
 pub(super) fn report(report: &Report) -> String {
@@ -25,7 +26,7 @@ pub(super) fn report(report: &Report) -> String {
         let windows =
             [done, empty, open, failed, missing + damaged].map(|n| HumanCount(n as u64).to_string());
         let range = run.range.map_or("?".to_owned(), |range| range.to_string());
-        let window = run.window_seconds.map_or("?".to_owned(), |s| format!("{}d", s / 86_400));
+        let window = run.window_seconds.map_or("?".to_owned(), length);
         let fixed = [run.run.clone(), range, window, date_of(run.written_unix_ms)];
         table.push(fixed.into_iter().chain(windows).collect());
     }
@@ -76,8 +77,7 @@ fn chart(windows: &[ShownWindow], width: usize, styled: bool) -> String {
 /// The lines of one window: one, or one of its own and one for each of its days.
 fn bars(window: &ShownWindow) -> Vec<Bar> {
     let count = |n: u64| HumanCount(n).to_string();
-    let (first, last) = window.window.days();
-    let days = if first == last { first.to_string() } else { format!("{first}-{last}") };
+    let days = window.window.label();
     let counts = match &window.counts {
         Some(c) => [c.records, c.duplicates, c.rejects, c.staged].map(count),
         None => std::array::from_fn(|_| String::new()),

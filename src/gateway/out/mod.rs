@@ -317,7 +317,7 @@ impl Out {
     /// Rows alone do not make an id: two requests may bring the same ones, and both count.
     fn job_id(&self, first: &str, staged: &StagedPartition, generation: u32) -> String {
         let hash = Sha256::new().chain_update(first).chain_update(&staged.logical_hash).finalize();
-        load_job_id(&self.pipeline, &self.table, staged.partition, generation, &format!("{hash:x}"))
+        load_job_id(&self.pipeline, &self.table, staged.partition, None, generation, &format!("{hash:x}"))
     }
 
     fn target(&self) -> Target {

@@ -54,7 +54,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
 /// Whatever the journal says, the ids that go out are ids.
 fn check_ids(staged: &StagedPartition, generation: u32) {
     let table = TableId::new("api2gbq", "LANL", "my ünï flows");
-    let job = load_job_id("flows", &table, staged.partition, generation, &staged.logical_hash);
+    let job = load_job_id("flows", &table, staged.partition, None, generation, &staged.logical_hash);
     assert!(is_job_id(&job), "{job}");
     let partition = table.partition(staged.partition);
     let (name, day) = address("api2gbq", "LANL", &partition.decorated()).expect("a day of the calendar");

@@ -34,7 +34,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
             let (decorated, decorator) =
                 address(project, dataset, &id.decorated()).expect("a legal partition");
             assert_eq!((&decorated, decorator), (name, Some(partition.to_string())));
-            assert!(is_job_id(&load_job_id("flows", &id, partition, u32::MAX, hash)));
+            assert!(is_job_id(&load_job_id("flows", &id, partition, None, u32::MAX, hash)));
         }
     }
 });

@@ -4,10 +4,11 @@
 //! The scenario: three windows of three days; a duplicate in the first; a reject in the second, whose
 //! partition holds rows of an older load, and whose first load job fails; the third as it should be.
 //! BigQuery is the embedded server, which outlives the crashes; the source and the staging folder are real.
+//! The same once more with windows that append: the older rows stay, and the third brings a late record.
 //!
 //! `API2BQ_CRASH_PAIRS=N` takes N pairs of crashes instead of 500; `all` takes every one, for hours.
 
-mod reaper;
+pub mod reaper;
 mod world;
 
 use std::sync::Arc;
@@ -16,16 +17,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::{Context as _, Result, ensure};
 
 use reaper::{How, Point, Reaper, Side};
-use world::{Ended, Stage, World};
+use world::{Ended, Scenario, Stage, World};
 
 /// Work of both cores: each takes the next case and has a BigQuery of its own.
 fn all_of(cases: usize, case: impl Fn(&mut World, usize) -> Result<()> + Sync) {
+    all_in(Scenario::Replace, cases, case);
+}
+
+fn all_in(scenario: Scenario, cases: usize, case: impl Fn(&mut World, usize) -> Result<()> + Sync) {
     let next = AtomicUsize::new(0);
     let failures: Vec<String> = std::thread::scope(|scope| {
         let worker = |worker: usize| {
             let (next, case) = (&next, &case);
             scope.spawn(move || {
-                let mut world = World::start(worker);
+                let mut world = World::of(scenario, worker);
                 let mut failures = Vec::new();
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
@@ -46,8 +51,8 @@ fn all_of(cases: usize, case: impl Fn(&mut World, usize) -> Result<()> + Sync) {
 
 /// Every effect of an undisturbed run by its name, with how often it comes; of two runs the part
 /// that both have, since how often a job is polled is the weather's.
-fn effects_of_a_run() -> Vec<(String, usize)> {
-    let mut world = World::start(9);
+fn effects_of_a_run(scenario: Scenario) -> Vec<(String, usize)> {
+    let mut world = World::of(scenario, 9);
     let mut record = || {
         let reaper = Arc::new(Reaper::watching());
         let stage = world.stage().expect("a stage");
@@ -64,7 +69,11 @@ fn effects_of_a_run() -> Vec<(String, usize)> {
 }
 
 fn points() -> Vec<(String, usize)> {
-    let effects = effects_of_a_run();
+    points_of(Scenario::Replace)
+}
+
+fn points_of(scenario: Scenario) -> Vec<(String, usize)> {
+    let effects = effects_of_a_run(scenario);
     effects.iter().flat_map(|(name, count)| (0..*count).map(move |nth| (name.clone(), nth))).collect()
 }
 
@@ -148,6 +157,60 @@ fn an_answer_that_gets_lost_before_or_after_any_effect_loses_and_doubles_nothing
         Ok(())
     });
     println!("{} effects, {} answers lost", points.len(), struck.into_inner());
+}
+
+/// What is appended twice stays twice: every point once with each side and each way to strike.
+#[test]
+fn windows_that_append_lose_and_double_nothing_wherever_they_are_struck() {
+    let points = points_of(Scenario::Append);
+    let ways = [
+        (Side::Before, How::Crash),
+        (Side::After, How::Crash),
+        (Side::Before, How::Lose),
+        (Side::After, How::Lose),
+    ];
+    let struck = AtomicUsize::new(0);
+    all_in(Scenario::Append, points.len() * ways.len(), |world, case| {
+        let (name, nth) = points[case / ways.len()].clone();
+        let (side, how) = ways[case % ways.len()];
+        let (reached, _, _) = survive(world, Point::named(&name, nth, side, how), None, 1)?;
+        ensure!(reached || is_weather(&name), "`{name}` number {nth} was not reached");
+        struck.fetch_add(usize::from(reached), Ordering::Relaxed);
+        Ok(())
+    });
+    println!("{} effects, {} strikes", points.len(), struck.into_inner());
+}
+
+#[test]
+fn windows_that_append_stand_a_silent_service_and_crashes_during_recovery() {
+    let points = points_of(Scenario::Append);
+    let silent: Vec<_> = points.iter().filter(|(name, _)| name.starts_with("BigQuery ")).collect();
+    all_in(Scenario::Append, silent.len(), |world, case| {
+        let (name, nth) = silent[case].clone();
+        let (reached, _, _) = survive(world, Point::named(&name, nth, Side::After, How::Silence), None, 1)?;
+        ensure!(reached || is_weather(&name), "`{name}` number {nth} was not reached");
+        Ok(())
+    });
+    let (n, seed) = (points.len(), 20_261_122);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let side = |random: &mut fastrand::Rng| if random.bool() { Side::Before } else { Side::After };
+    let mut pair = || {
+        let (a, x) = (random.usize(..n), side(&mut random));
+        (a, x, random.usize(..(n - a).max(8)), side(&mut random))
+    };
+    let pairs: Vec<_> = (0..200).map(|_| pair()).collect();
+    let struck = AtomicUsize::new(0);
+    all_in(Scenario::Append, pairs.len(), |world, case| {
+        let (a, x, b, y) = pairs[case];
+        let (name, nth) = points[a].clone();
+        let first = Point::named(&name, nth, x, How::Crash);
+        let (one, two, _) = survive(world, first, Some(Point::nth(b, y, How::Crash)), 1 + case % 2)?;
+        struck.fetch_add(usize::from(one && two), Ordering::Relaxed);
+        Ok(())
+    });
+    let struck = struck.into_inner();
+    println!("{} times fallen silent, {struck} pairs of crashes (seed {seed})", silent.len());
+    assert!(silent.len() >= 6 && struck >= 150, "{silent:?}, {struck} pairs");
 }
 
 /// The outcome of everything that was sent stays unknown: that is no reason to clean up after it.

@@ -40,8 +40,58 @@ const EXPECTED: [&[(u32, u32)]; 3] = [
     &[(4, 400), (6, 600)],
     &[(7, 700), (8, 800), (9, 900), (10, 1000), (11, 1100)],
 ];
+/// Where windows append, one record more comes with the third: late, and of the second day.
+const LATE: (u32, i64, Option<u32>) = (12, -100, Some(1200));
 /// What an older load left in the second day.
 const OLD: &[(u32, i64, Option<u32>)] = &[(90, 1, Some(9000)), (91, 2, Some(9100))];
+
+/// What windows do to their partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scenario {
+    Replace,
+    Append,
+}
+
+impl Scenario {
+    fn settings(self) -> &'static [&'static str] {
+        match self {
+            Scenario::Replace => &[],
+            Scenario::Append => &["warehouse.mode=append", "time.late_days=1"],
+        }
+    }
+
+    /// The part of the job id that the first load of the second day has.
+    fn failing(self) -> &'static str {
+        match self {
+            Scenario::Replace => "_20110102_g0_",
+            Scenario::Append => "_20110102_0000086400-0000172800_g0_",
+        }
+    }
+
+    /// What a partition may hold before and while it is loaded: each is one of its states.
+    fn states(self, day: usize) -> Vec<Vec<(u32, u32)>> {
+        let old: &[(u32, u32)] = if day == 1 { &[(90, 9000), (91, 9100)] } else { &[] };
+        match self {
+            Scenario::Replace => vec![old.to_vec(), EXPECTED[day].to_vec()],
+            // Each load is there as a whole or not at all, and never twice.
+            Scenario::Append => {
+                let late: &[(u32, u32)] = if day == 1 { &[(12, 1200)] } else { &[] };
+                let parts = [&[][..], EXPECTED[day]].into_iter().flat_map(|own| [[own, &[]], [own, late]]);
+                let states = parts.map(|parts| [parts.concat(), old.to_vec()].concat());
+                let sorted = |mut state: Vec<_>| {
+                    state.sort_unstable();
+                    state
+                };
+                states.map(sorted).collect()
+            }
+        }
+    }
+
+    /// What it holds in the end.
+    fn end(self, day: usize) -> Vec<(u32, u32)> {
+        self.states(day).pop().expect("the last state is the end")
+    }
+}
 
 /// One worker's servers. They outlive every crash.
 pub struct World {
@@ -54,6 +104,7 @@ pub struct World {
     http: reqwest::Client,
     cases: u32,
     worker: usize,
+    scenario: Scenario,
 }
 
 /// How a run ended.
@@ -76,6 +127,10 @@ pub struct Stage {
 
 impl World {
     pub fn start(worker: usize) -> Self {
+        World::of(Scenario::Replace, worker)
+    }
+
+    pub fn of(scenario: Scenario, worker: usize) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let folder = tempfile::Builder::new().prefix("crashes").tempdir_in(memory()).expect("a folder");
         let faults = Faults::default();
@@ -86,7 +141,11 @@ impl World {
             let options = emulator::Options { listen, data_dir, engine, faults: faults.clone() };
             emulator::start(options).await.expect("an embedded BigQuery")
         });
-        let source = FixedSource::start(bodies(&SENT));
+        let late = [SENT[2], &[LATE]].concat();
+        let source = FixedSource::start(match scenario {
+            Scenario::Replace => bodies(&SENT),
+            Scenario::Append => bodies(&[SENT[0], SENT[1], &late]),
+        });
         let mut world = World {
             runtime,
             server,
@@ -97,6 +156,7 @@ impl World {
             http: reqwest::Client::new(),
             cases: 0,
             worker,
+            scenario,
         };
         world.old_rows = world.stage_old_rows();
         world
@@ -122,11 +182,13 @@ impl World {
         self.cases += 1;
         let project = format!("w{}-{:05}", self.worker, self.cases);
         let folder = self.folder.path().join(&project);
-        let settings = settings(&self.source.url, &folder, &project);
+        let mut settings = settings(&self.source.url, &folder, &project);
+        settings.extend(self.scenario.settings().iter().map(|&set| set.to_owned()));
         let stage = Stage { project, folder, settings, intents: Mutex::default(), fetched: Mutex::default() };
         self.load_old_rows(&stage)?;
         ensure!(self.faults.are_spent(), "a fault of the case before was not met");
-        self.faults.arm("fail-job=backendError:1@_20110102_g0_".parse().expect("a fault"));
+        let fault = format!("fail-job=backendError:1@{}", self.scenario.failing());
+        self.faults.arm(fault.parse().expect("a fault"));
         *stage.fetched.lock().expect("no panic") = self.source.fetched();
         Ok(stage)
     }
@@ -246,10 +308,9 @@ impl Stage {
     /// What holds at every instant, whatever was killed.
     pub fn check_between(&self, world: &World) -> Result<()> {
         // Invariant 1: each partition has its complete old or complete new content.
-        let old: [&[(u32, u32)]; 3] = [&[], &[(90, 9000), (91, 9100)], &[]];
-        for ((day, new), old) in DAYS.iter().zip(EXPECTED).zip(old) {
+        for (at, day) in DAYS.iter().enumerate() {
             let rows = world.rows(self, &format!("flows_staging${day}"))?;
-            ensure!(rows == new || rows == old, "invariant 1: {day} holds {rows:?}");
+            ensure!(world.scenario.states(at).contains(&rows), "invariant 1: {day} holds {rows:?}");
         }
         let chains = chains(&self.folder);
         let manifests = manifests(&self.folder);
@@ -294,25 +355,34 @@ impl Stage {
     /// What holds once a run has said that it is complete (invariant 8).
     pub fn check_complete(&self, world: &World) -> Result<()> {
         self.check_between(world)?;
-        for (day, expected) in DAYS.iter().zip(EXPECTED) {
+        for (at, day) in DAYS.iter().enumerate() {
             let rows = world.rows(self, &format!("flows_staging${day}"))?;
-            ensure!(rows == expected, "invariant 8: {day} holds {rows:?}");
+            ensure!(rows == world.scenario.end(at), "invariant 8: {day} holds {rows:?}");
         }
+        let late = u64::from(world.scenario == Scenario::Append);
         let manifests = manifests(&self.folder);
         let counts = manifests.iter().map(|m| m.counts).fold((0, 0, 0, 0), |sum, c| {
             (sum.0 + c.records, sum.1 + c.staged, sum.2 + c.duplicates, sum.3 + c.rejects)
         });
-        ensure!(counts == (12, 10, 1, 1), "invariant 4: records, staged, duplicates, rejects are {counts:?}");
+        ensure!(
+            counts == (12 + late, 10 + late, 1, 1),
+            "invariant 4: records, staged, duplicates, rejects are {counts:?}"
+        );
         // Invariant 3: the same content has the same files and the same jobs, however often it was tried.
         let jobs = world.jobs(self)?;
-        let generations = |day: &str| jobs.iter().filter(|id| id.contains(&format!("_{day}_g"))).count();
+        // Where windows append, the late record has a job of its own in the second day.
+        let generations = |day: &str| jobs.iter().filter(|id| id.contains(&format!("_{day}_"))).count();
         let found = DAYS.map(generations);
-        ensure!(found == [1, 2, 1] && jobs.len() == 4, "invariant 3: these jobs were made: {jobs:?}");
+        let expected = [1, 2 + late as usize, 1];
+        ensure!(
+            found == expected && jobs.len() == expected.iter().sum::<usize>(),
+            "invariant 3: these jobs were made: {jobs:?}"
+        );
         let files: Vec<_> = walk(&self.folder)
             .into_iter()
             .filter(|f| f.extension().is_some_and(|e| e == "parquet"))
             .collect();
-        ensure!(files.len() == 3, "invariant 3: {} staged files for three days: {files:?}", files.len());
+        ensure!(files.len() as u64 == 3 + late, "invariant 3: {} staged files: {files:?}", files.len());
         for (window, entries) in chains(&self.folder) {
             let loaded = entries.iter().filter(|e| matches!(e.event, Event::Loaded { .. })).count();
             ensure!(loaded == 1, "window {window} was loaded {loaded} times");
