@@ -74,7 +74,7 @@ impl Description {
             "415": problem("The body is in a wrong type or encoding."),
             "422": problem("No row fits the columns. Nothing was stored."),
             "429": problem("Too many wrong passwords came from this address; see Retry-After."),
-            "503": problem("Rows cannot be stored at the moment; see Retry-After. Nothing was stored."),
+            "503": problem("Rows cannot be stored at the moment; see Retry-After."),
         });
         let key = json!({
             "name": "Idempotency-Key", "in": "header", "required": false,

@@ -11,7 +11,8 @@ use super::auth::Denied;
 use super::payload::{Malformed, Rejected};
 use super::spool::Refused;
 
-/// An answer with an error in it. Nothing of the request is in the spool, or ever will be.
+/// An answer with an error in it. Nothing of the request is in the spool, or ever will be, unless it says
+/// that this is not known.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Problem {
     status: StatusCode,
@@ -96,9 +97,20 @@ impl From<Denied> for Problem {
 
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
-        let reason = if refused == Refused::Full { "spool_full" } else { "spool_stopped" };
-        let message = "the gateway cannot store rows at the moment; none of these was stored";
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, reason, message).retry_after(FULL)
+        let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+        let problem = match refused {
+            Refused::Full => {
+                let message = "the gateway is full; none of these rows was stored";
+                Problem::new(unavailable, "spool_full", message)
+            }
+            // What a failed sync leaves on the disk shows at the next start.
+            Refused::Stopped(_) => {
+                let message = "the gateway stops, and cannot tell whether these rows are stored; \
+                    to send them again and have them once, use an Idempotency-Key";
+                Problem::new(unavailable, "spool_stopped", message).closing()
+            }
+        };
+        problem.retry_after(FULL)
     }
 }
 
