@@ -1,7 +1,8 @@
 //! Decoded records through the pipeline's SQL: one SELECT over `records` gives the staged rows.
 //!
 //! `records` has the pipeline's columns and `_seq`, the place in the stream. The result must have
-//! the pipeline's columns and `day`; their order does not matter.
+//! the pipeline's columns and `day`; their order does not matter. The SQL is that part of GoogleSQL which
+//! means here what it means in BigQuery (see `engine::googlesql`).
 
 use std::sync::{Arc, Mutex};
 
@@ -13,20 +14,21 @@ use datafusion::catalog::streaming::StreamingTable;
 use datafusion::common::Column as ColumnName;
 use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
-use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::{Expr, cast};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::prelude::DataFrame;
+use datafusion::sql::parser::Statement;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 
-use crate::engine::{Engine, latest};
+use crate::engine::googlesql::{self, Subject};
+use crate::engine::{Engine, latest, said, type_name};
 use crate::error::{Error, Result};
-use crate::schema::{Columns, DAY_COLUMN, SEQ_COLUMN};
+use crate::schema::{ColumnType, Columns, DAY_COLUMN, SEQ_COLUMN};
 
 /// Decoded batches on their way in; an error among them ends the query with that error.
 pub type Input = mpsc::Receiver<Result<RecordBatch>>;
@@ -35,7 +37,7 @@ pub type Input = mpsc::Receiver<Result<RecordBatch>>;
 #[derive(Debug, Clone)]
 pub struct Transform {
     engine: Engine,
-    sql: String,
+    statement: Statement,
     columns: Columns,
     output: SchemaRef,
 }
@@ -62,7 +64,7 @@ impl Transform {
         fields.push(Arc::new(Field::new(DAY_COLUMN, DataType::Int64, false)));
         let transform = Transform {
             engine: engine.clone(),
-            sql: sql.to_owned(),
+            statement: subject(columns).translate(sql)?,
             columns: columns.clone(),
             output: Arc::new(Schema::new(fields)),
         };
@@ -91,39 +93,49 @@ impl Transform {
 
     async fn plan(&self, input: Input) -> Result<DataFrame> {
         let session = self.engine.session();
+        googlesql::install(&session);
         let records = Records::new(&self.columns, input);
         let table = StreamingTable::try_new(Arc::clone(&records.schema), vec![Arc::new(records)])
             .map_err(|e| Error::failed("cannot set up the table `records`").caused_by(e))?;
         session
             .register_table("records", Arc::new(table))
             .map_err(|e| Error::failed("cannot set up the table `records`").caused_by(e))?;
-        let only_select =
-            SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        let frame = session
-            .sql_with_options(&self.sql, only_select)
-            .await
-            .map_err(|e| wrong_sql(e, "only one SELECT over `records` is run"))?;
+        let planned = session.state().statement_to_plan(self.statement.clone()).await;
+        let planned = planned.map_err(|e| wrong_sql(e, "it cannot be planned"))?;
+        let frame = session.execute_logical_plan(planned).await;
+        let frame = frame.map_err(|e| wrong_sql(e, "it cannot be planned"))?;
         let mut select: Vec<Expr> = Vec::with_capacity(self.output.fields().len());
         for field in self.output.fields() {
-            let found = frame.schema().field_with_unqualified_name(field.name());
+            // The names of BigQuery's columns ignore case.
+            let name = field.name().to_lowercase();
+            let found = frame.schema().field_with_unqualified_name(&name);
             let found = found.map_err(|_| {
                 Error::usage(format!("`stage.sql` gives no column `{}`", field.name()))
                     .hint("it must give every column of the pipeline, and `day`")
             })?;
-            let column = Expr::Column(ColumnName::from_name(field.name()));
             let same = found.data_type() == field.data_type();
             if !same && !is_lossless(found.data_type(), field.data_type()) {
-                let (name, found, wanted) = (field.name(), found.data_type(), field.data_type());
+                let (found, wanted) = (type_name(found.data_type()), type_name(field.data_type()));
+                let name = field.name();
                 return Err(Error::usage(format!("`stage.sql` gives `{name}` as {found}, not as {wanted}"))
                     .hint("write the CAST into the SQL, if it is meant"));
             }
-            select.push(if same {
-                column
-            } else {
-                cast(column, field.data_type().clone()).alias(field.name())
-            });
+            let column = Expr::Column(ColumnName::from_name(name));
+            let column = if same { column } else { cast(column, field.data_type().clone()) };
+            select.push(column.alias(field.name()));
         }
         frame.select(select).map_err(|e| wrong_sql(e, "its columns cannot be selected"))
+    }
+}
+
+/// What the SQL is about.
+fn subject(columns: &Columns) -> Subject {
+    let records = columns.iter().map(|column| (column.name.clone(), column.kind));
+    Subject {
+        file: "stage.sql",
+        table: "records",
+        columns: records.chain([(SEQ_COLUMN.to_owned(), ColumnType::Int64)]).collect(),
+        unique: SEQ_COLUMN,
     }
 }
 
@@ -148,8 +160,7 @@ fn is_lossless(from: &DataType, to: &DataType) -> bool {
 }
 
 fn wrong_sql(error: DataFusionError, why: &str) -> Error {
-    Error::usage(format!("`stage.sql` is wrong, {why}"))
-        .caused_by(error.strip_backtrace())
+    Error::usage(format!("`stage.sql` is wrong, {why}: {}", said(&error)))
         .hint("`records` has the pipeline's columns and `_seq`; name your own file in `transform.sql`")
 }
 
@@ -191,7 +202,9 @@ struct Records {
 
 impl Records {
     fn new(columns: &Columns, input: Input) -> Self {
-        let mut fields: Vec<Arc<Field>> = columns.arrow().fields().iter().cloned().collect();
+        let lower =
+            |field: &Arc<Field>| Arc::new(field.as_ref().clone().with_name(field.name().to_lowercase()));
+        let mut fields: Vec<Arc<Field>> = columns.arrow().fields().iter().map(lower).collect();
         fields.push(Arc::new(Field::new(SEQ_COLUMN, DataType::Int64, false)));
         Records { schema: Arc::new(Schema::new(fields)), input: Mutex::new(Some(input)) }
     }

@@ -4,6 +4,7 @@ pub mod bucket;
 mod days;
 mod explain;
 mod files;
+pub mod googlesql;
 pub mod latest;
 mod sql;
 mod text;
@@ -25,7 +26,7 @@ pub use days::{DayFile, DayFiles};
 pub use explain::Operator;
 pub use files::is_file;
 pub use sql::{Joins, Query, Scanned, Sql, Statement, TableName, plain};
-pub use words::type_name;
+pub use words::{said_of as said, type_name};
 
 /// Limits that every query of one process shares.
 #[derive(Debug, Clone)]

@@ -54,6 +54,16 @@ pub(super) fn placed(sql: &str, message: &str, place: Option<(u64, u64)>) -> Str
 
 static PLACE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\[\d+:\d+\]$").expect("a constant"));
 
+/// What the engine says, in a user's words.
+pub fn said_of(error: &DataFusionError) -> String {
+    said(&error.find_root().message())
+}
+
+/// What is wrong with the syntax of `sql`, with the place in it.
+pub(super) fn syntax_error(error: &ParserError, sql: &str) -> String {
+    placed(sql, &syntax(error), None)
+}
+
 fn syntax(error: &ParserError) -> String {
     static AT: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r",? ?(?:at )?Line: (\d+), Column:? (\d+)").expect("a constant"));

@@ -112,7 +112,7 @@ impl WindowWriter {
             let (first, last) = self.window.days_with_late(self.options.late_days);
             if !(first..=last).contains(&day) {
                 return Err(Error::usage(format!("`stage.sql` put a row of {} into day {day}", self.window))
-                    .hint("`day` must follow from the time column: `(time - 1) / 86400 + 1`"));
+                    .hint("`day` must follow from the time column: `DIV(time - 1, 86400) + 1`"));
             }
             let partition = Partition::of_day(self.epoch, day)?;
             let writer = parquet::PartitionWriter::new(

@@ -167,7 +167,11 @@ fn sql_that_is_no_select_over_records_or_gives_other_columns_is_refused_before_a
         ("C12", "SET datafusion.execution.batch_size = 1".to_owned(), "only one SELECT"),
         ("C12", "SELECT * FROM '/etc/passwd'".to_owned(), "stage.sql"),
         ("C13", format!("SELECT time, {rest} FROM records"), "gives no column `id`"),
-        ("C13", format!("SELECT CAST(id AS VARCHAR) AS id, time, {rest} FROM records"), "`id`"),
+        (
+            "C13",
+            format!("SELECT CAST(id AS STRING) AS id, time, {rest} FROM records"),
+            "gives `id` as STRING",
+        ),
     ];
     for (id, sql, words) in cases {
         context.write("bad.sql", &sql);

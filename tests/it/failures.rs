@@ -231,7 +231,7 @@ fn sql_that_moves_rows_to_other_days_is_refused() {
         "id, time, duration, src_comp, src_port, dst_comp, dst_port, protocol, packet_count, byte_count";
     let source = RawSource::start(vec![answer("200 OK", XML, &records(ONE))]);
     for (day, words) in
-        [("2", "put a row of day 1 into day 2"), ("1.5", "gives `day` as Float64, not as Int64")]
+        [("2", "put a row of day 1 into day 2"), ("1.5", "gives `day` as FLOAT64, not as INT64")]
     {
         context.write("day.sql", format!("SELECT {columns}, {day} AS day FROM records"));
         let ended =

@@ -28,6 +28,7 @@ mod failures;
 mod faults;
 mod gateway;
 mod google;
+mod googlesql;
 mod help;
 mod hints;
 mod kills;

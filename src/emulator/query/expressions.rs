@@ -72,6 +72,11 @@ impl Rewriter<'_> {
             Expr::IsNotTrue(e) => Expr::IsNotTrue(self.boxed(e)?),
             Expr::IsNull(e) => Expr::IsNull(self.boxed(e)?),
             Expr::IsNotNull(e) => Expr::IsNotNull(self.boxed(e)?),
+            Expr::IsDistinctFrom(_, b) | Expr::IsNotDistinctFrom(_, b) if is_junction(&b) => {
+                return Err(Failure::unsupported_sql(
+                    "AND or OR behind IS DISTINCT FROM; put the comparison into brackets",
+                ));
+            }
             Expr::IsDistinctFrom(a, b) => Expr::IsDistinctFrom(self.boxed(a)?, self.boxed(b)?),
             Expr::IsNotDistinctFrom(a, b) => Expr::IsNotDistinctFrom(self.boxed(a)?, self.boxed(b)?),
             Expr::InList { expr, list, negated } => {
@@ -243,4 +248,10 @@ impl Rewriter<'_> {
         let amount = self.expr(*value)?;
         Ok((amount, string_literal(&unit.to_string().to_ascii_uppercase())))
     }
+}
+
+/// Conditions joined without brackets. sqlparser takes them for the right side of IS DISTINCT FROM, whose
+/// operands do not reach so far in BigQuery.
+fn is_junction(expr: &Expr) -> bool {
+    matches!(expr, Expr::BinaryOp { op: BinaryOperator::And | BinaryOperator::Or, .. })
 }
