@@ -1,12 +1,25 @@
 //! Production rebuilt from staging: the latest record per key of the last days, in one atomic step.
+//!
+//! What it would do is said before it does it: as SQL, as rows of the staged files, as counts. All of
+//! these begin with the same [`Rebuild`].
 
-use chrono::{Days, NaiveDate};
+mod check;
+mod forecast;
+mod rebuild;
+mod staged;
+
+use chrono::NaiveDate;
 use serde::Serialize;
 
 use crate::bigquery::{BigQuery, QueryJob, TableId};
 use crate::config::Pipeline;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::stage::journal::sha256_hex;
+
+pub use check::{Checked, Rows, check};
+pub use forecast::{Forecast, OwnCost, forecast};
+pub use rebuild::Rebuild;
+pub use staged::{Files, Staged, staged};
 
 /// Failed jobs of one and the same promote, after which something is wrong for good.
 const GENERATIONS_MAX: u32 = 20;
@@ -29,38 +42,17 @@ pub async fn promote(
     days: u32,
     as_of: Option<NaiveDate>,
 ) -> Result<Promoted> {
-    let warehouse = &pipeline.warehouse;
-    let staging = TableId::new(&warehouse.project, &warehouse.dataset, &warehouse.staging_table);
-    let production = TableId::new(&warehouse.project, &warehouse.dataset, &warehouse.table);
-    let Some(staged) = bigquery.table(&staging).await? else {
-        return Err(Error::usage(format!("there is no table `{staging}`"))
-            .hint(format!("load something first: `api2bq backfill {} --from 1 --to 3`", pipeline.name)));
-    };
-    let last_day = match as_of {
-        Some(day) => day,
-        None => newest_partition(bigquery, pipeline, &staging).await?,
-    };
-    let back = Days::new(u64::from(days.saturating_sub(1)));
-    let first_day = last_day
-        .checked_sub_days(back)
-        .ok_or_else(|| Error::usage(format!("{days} days before `{last_day}` is no date")))?
-        // Nothing is staged before day 1.
-        .max(pipeline.epoch.min(last_day));
+    let staging = staging(pipeline, bigquery).await?;
+    let rebuild = Rebuild::find(pipeline, bigquery, days, as_of).await?;
+    let Rebuild { first_day, last_day, production, .. } = &rebuild;
     // The same SQL over the same staging into the same production is the same job; any change in
     // one of them is another. An equal job that is sent twice, after a lost answer, runs once.
-    let before = bigquery.table(&production).await?;
+    let before = bigquery.table(production).await?;
     let before = before.map(|table| (table.etag, table.last_modified_ms));
     let identity = format!(
-        "{}\n{staging}\n{production}\n{first_day}\n{last_day}\n{:?}\n{before:?}",
-        pipeline.promote_sql,
-        (&staged.etag, &staged.last_modified_ms)
+        "{}\n{}\n{production}\n{first_day}\n{last_day}\n{:?}\n{before:?}",
+        pipeline.promote_sql, rebuild.staging, staging
     );
-    if rows_between(bigquery, pipeline, first_day, last_day).await? == 0 {
-        return Err(Error::usage(format!("`{staging}` has no rows from {first_day} to {last_day}"))
-            .hint(format!("`{production}` is as it was; choose other `--as-of` or `--days`")));
-    }
-    let midnight = |day: NaiveDate| format!("{day} 00:00:00 UTC");
-    let sql = pipeline.promote_sql.replace("{staging_table}", &warehouse.staging_table);
     let mut generation = 0;
     let (job_id, done) = loop {
         let hash = sha256_hex(identity.as_bytes());
@@ -68,14 +60,14 @@ pub async fn promote(
         let job_id = format!("api2bq_{}_promote_{partition}_g{generation}_{}", pipeline.name, &hash[..20]);
         let job = QueryJob {
             id: &job_id,
-            sql: &sql,
-            dataset: &warehouse.dataset,
-            destination: &production,
-            timestamps: vec![("first_day", midnight(first_day)), ("last_day", midnight(last_day))],
+            sql: &rebuild.sql,
+            dataset: &rebuild.staging.dataset,
+            destination: production,
+            timestamps: rebuild.timestamps(),
         };
         match bigquery.query_into(&job).await? {
             // An equal job of an earlier time counts only while its table is as it left it.
-            Ok(done) if done.adopted && !is_as_left(bigquery, &production, done.ended_ms).await? => {
+            Ok(done) if done.adopted && !is_as_left(bigquery, production, done.ended_ms).await? => {
                 generation += 1
             }
             Ok(done) => break (job_id, done),
@@ -93,55 +85,29 @@ pub async fn promote(
             }
         }
     };
-    let rows = bigquery.table(&production).await?.map_or(0, |table| table.rows);
+    let rows = bigquery.table(production).await?.map_or(0, |table| table.rows);
     tracing::info!(table = %production, rows, %first_day, %last_day, "table promoted");
     Ok(Promoted {
         table: production.to_string(),
-        first_day,
-        last_day,
+        first_day: *first_day,
+        last_day: *last_day,
         rows,
         bytes_processed: done.bytes_processed,
         job_id,
     })
 }
 
+/// What tells one state of the staging table from another. There must be one.
+async fn staging(pipeline: &Pipeline, bigquery: &BigQuery) -> Result<(String, u64)> {
+    let warehouse = &pipeline.warehouse;
+    let staging = TableId::new(&warehouse.project, &warehouse.dataset, &warehouse.staging_table);
+    match bigquery.table(&staging).await? {
+        Some(table) => Ok((table.etag, table.last_modified_ms)),
+        None => Err(Error::usage(format!("there is no table `{staging}`"))
+            .hint(format!("load something first: `api2bq backfill {} --from 1 --to 3`", pipeline.name))),
+    }
+}
+
 async fn is_as_left(bigquery: &BigQuery, table: &TableId, ended_ms: u64) -> Result<bool> {
     Ok(bigquery.table(table).await?.is_some_and(|table| table.last_modified_ms <= ended_ms))
-}
-
-/// Rows of staging in these days. BigQuery reads no data for it.
-async fn rows_between(
-    bigquery: &BigQuery,
-    pipeline: &Pipeline,
-    first_day: NaiveDate,
-    last_day: NaiveDate,
-) -> Result<u64> {
-    let sql = format!(
-        "SELECT COUNT(*) AS n FROM `{}` WHERE _PARTITIONTIME BETWEEN TIMESTAMP '{first_day} 00:00:00 UTC' \
-         AND TIMESTAMP '{last_day} 00:00:00 UTC'",
-        pipeline.warehouse.staging_table
-    );
-    let answer = bigquery.query(&pipeline.warehouse.dataset, &sql).await?;
-    let count = answer.rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok());
-    count.ok_or_else(|| Error::failed("BigQuery did not say how many rows are staged"))
-}
-
-async fn newest_partition(bigquery: &BigQuery, pipeline: &Pipeline, staging: &TableId) -> Result<NaiveDate> {
-    // Asks only for the pseudo column: BigQuery reads no data for it.
-    let sql = format!(
-        "SELECT DATE(MAX(_PARTITIONTIME)) AS newest FROM `{}` WHERE _PARTITIONTIME >= TIMESTAMP '0001-01-01 00:00:00 UTC'",
-        staging.table
-    );
-    let answer = bigquery.query(&pipeline.warehouse.dataset, &sql).await?;
-    let newest = answer.rows.first().and_then(|row| row.first()?.as_deref());
-    let Some(newest) = newest else {
-        return Err(Error::usage(format!("`{staging}` has no partitions yet"))
-            .hint(format!("load something first: `api2bq backfill {} --from 1 --to 3`", pipeline.name)));
-    };
-    newest.parse().map_err(|_| {
-        Error::new(
-            Kind::Failed,
-            format!("BigQuery names `{newest}` as the newest partition, which is no date"),
-        )
-    })
 }

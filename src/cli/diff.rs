@@ -60,43 +60,44 @@ pub(super) async fn run(args: Args) -> Result<()> {
 }
 
 fn text(difference: &Difference) -> String {
-    let Difference { before, after, key, examples, .. } = difference;
+    let Difference { before, after, key, compared } = difference;
     let mut text = format!("run `{before}` and run `{after}`, rows matched by {}\n", key.join(", "));
     let kinds = [
-        ("added", difference.added),
-        ("removed", difference.removed),
-        ("changed", difference.changed),
-        ("same", difference.same),
+        ("added", compared.added),
+        ("removed", compared.removed),
+        ("changed", compared.changed),
+        ("same", compared.same),
     ];
     let table = kinds.map(|(kind, rows)| vec![kind.to_owned(), HumanCount(rows).to_string()]);
     text += &output::aligned(&table);
     for (word, columns) in [
-        ("only in the later run", &difference.columns_added),
-        ("only in the earlier run", &difference.columns_removed),
+        ("only in the later run", &compared.columns_added),
+        ("only in the earlier run", &compared.columns_removed),
     ] {
         if !columns.is_empty() {
             text += &format!("{word}: {}\n", columns.join(", "));
         }
     }
-    for (column, rows) in &difference.changed_columns {
+    for (column, rows) in &compared.changed_columns {
         text += &format!("`{column}` differs in {}\n", output::counted(rows.as_u64().unwrap_or(0), "row"));
     }
+    let examples = &compared.examples;
     let kinds = [("+", &examples.added), ("-", &examples.removed), ("~", &examples.changed)];
     for (mark, rows) in kinds {
         for row in rows {
-            text += &format!("{mark} {}\n", line(row));
+            text += &format!("{mark} {}\n", line(row, ["before", "after"]));
         }
     }
     text
 }
 
-/// `id 5, day 1, protocol 6 → 17`.
-fn line(row: &Value) -> String {
+/// `id 5, day 1, protocol 6 → 17`; `sides` are the members of what differs.
+pub(super) fn line(row: &Value, sides: [&str; 2]) -> String {
     let Value::Object(columns) = row else { return row.to_string() };
     let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), |text| format!("{text:?}"));
     let column = |(name, value): (&String, &Value)| match value {
-        Value::Object(pair) if pair.len() == 2 && pair.contains_key("before") => {
-            format!("{name} {} → {}", shown(&pair["before"]), shown(&pair["after"]))
+        Value::Object(pair) if pair.len() == 2 && sides.iter().all(|side| pair.contains_key(*side)) => {
+            format!("{name} {} → {}", shown(&pair[sides[0]]), shown(&pair[sides[1]]))
         }
         value => format!("{name} {}", shown(value)),
     };

@@ -208,6 +208,7 @@ impl Command {
             | Command::Rejects(_)
             | Command::Sql(_)
             | Command::Diff(_) => ONLY_READS.to_owned(),
+            Command::Promote(args) if args.only_reads() => ONLY_READS.to_owned(),
             Command::Table(args) => args.interrupted_hint(),
             _ => format!("what was done stays; the same command resumes: `{}`", backfill::resume_command()),
         }
@@ -221,7 +222,7 @@ impl Command {
             Command::Verify(args) => verify::run(args).await,
             Command::Rejects(args) => rejects::run(args).await,
             Command::Gc(args) => gc::run(args).await,
-            Command::Promote(args) => promote::run(args).await,
+            Command::Promote(args) => promote::run(args, global).await,
             Command::Sql(args) => sql::run(args, global).await,
             Command::Diff(args) => diff::run(args).await,
             Command::Query(args) => query::run(args, global).await,

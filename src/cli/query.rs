@@ -253,7 +253,7 @@ fn estimate(planned: &DryRun, price: &Price) -> String {
 }
 
 /// Two digits that say something.
-fn dollars(usd: f64) -> String {
+pub(super) fn dollars(usd: f64) -> String {
     match usd {
         usd if usd <= 0.0 => "0".into(),
         usd if usd >= 0.1 => format!("{usd:.2}"),

@@ -84,16 +84,23 @@ pub(super) fn unique_name() -> String {
 pub(super) struct OwnedFile {
     path: PathBuf,
     unwanted: AtomicBool,
+    /// Somebody else's: it is never deleted here.
+    lent: bool,
 }
 
 impl OwnedFile {
     pub(super) fn new(path: PathBuf) -> Self {
-        OwnedFile { path, unwanted: AtomicBool::new(false) }
+        OwnedFile { path, unwanted: AtomicBool::new(false), lent: false }
+    }
+
+    /// A file that stays, whatever becomes of the table that reads it.
+    pub(super) fn lent(path: PathBuf) -> Self {
+        OwnedFile { path, unwanted: AtomicBool::new(false), lent: true }
     }
 
     /// A file that goes away unless `keep` is called, whatever goes wrong in between.
     pub(super) fn draft(path: PathBuf) -> Self {
-        OwnedFile { path, unwanted: AtomicBool::new(true) }
+        OwnedFile { path, unwanted: AtomicBool::new(true), lent: false }
     }
 
     /// When the file was written, in milliseconds since 1970.
@@ -122,7 +129,7 @@ impl OwnedFile {
 
 impl Drop for OwnedFile {
     fn drop(&mut self) {
-        if self.unwanted.load(Ordering::Acquire) {
+        if self.unwanted.load(Ordering::Acquire) && !self.lent {
             // What cannot be deleted now is unreferenced and goes at the next start.
             let _ = fs::remove_file(&self.path);
         }
@@ -145,6 +152,17 @@ mod tests {
         assert!(path.exists());
         drop(reader);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_lent_file_stays_when_nobody_wants_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        fs::write(&path, b"x").unwrap();
+        let file = OwnedFile::lent(path.clone());
+        file.discard();
+        drop(file);
+        assert!(path.exists());
     }
 
     #[test]

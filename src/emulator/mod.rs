@@ -35,6 +35,7 @@ mod idempotence;
 mod inline;
 mod jobs;
 mod load;
+pub mod local;
 mod names;
 mod partial;
 mod partitions;

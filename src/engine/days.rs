@@ -104,6 +104,14 @@ impl DaysTable {
     }
 }
 
+impl DayFile {
+    /// Finds a file that is gone or was cut, before it is read.
+    pub fn check(&self) -> crate::error::Result<()> {
+        let wrong = |e| Error::new(Kind::Damaged, format!("`{}` is no URL", self.url)).caused_by(e);
+        check(&Url::parse(&self.url).map_err(wrong)?, self)
+    }
+}
+
 /// A file that is gone or was cut is found before it is read, and told by its name.
 fn check(url: &Url, file: &DayFile) -> crate::error::Result<()> {
     let Some(path) = url.to_file_path().ok().filter(|_| url.scheme() == "file") else { return Ok(()) };

@@ -1,19 +1,11 @@
 //! Two runs side by side: rows that came, went or changed.
 
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
-
-use arrow::array::AsArray;
-use arrow::datatypes::Int64Type;
-use arrow::record_batch::RecordBatch;
-use futures::TryStreamExt;
 use serde::Serialize;
-use serde_json::{Map, Value};
 
 use super::Explorer;
+use super::compare::{Compared, Pair, compare};
 use super::summary::quoted;
-use crate::error::{Error, Result};
-use crate::render::{Format, Renderer};
+use crate::error::Result;
 use crate::schema::DAY_COLUMN;
 
 /// What to compare.
@@ -34,188 +26,38 @@ pub struct Difference {
     pub after: String,
     /// The columns by which rows were matched.
     pub key: Vec<String>,
-    /// Rows of the later run without a match in the earlier one.
-    pub added: u64,
-    pub removed: u64,
-    pub changed: u64,
-    pub same: u64,
-    /// Rows in which a column differs; only of columns where some do.
-    pub changed_columns: Map<String, Value>,
-    /// Columns that only one of the runs has are not compared.
-    pub columns_added: Vec<String>,
-    pub columns_removed: Vec<String>,
-    pub examples: Examples,
+    #[serde(flatten)]
+    pub compared: Compared,
 }
-
-/// The first rows of each kind, by their keys.
-#[derive(Debug, Serialize)]
-pub struct Examples {
-    pub added: Vec<Value>,
-    pub removed: Vec<Value>,
-    /// Key columns as they are, others as `{before, after}`; those that are the same are left out.
-    pub changed: Vec<Value>,
-}
-
-/// True in a row that a run has; NULL in one that is made up by the join.
-const THERE: &str = "\"_there\"";
 
 impl Explorer {
     /// Compares the rows of two runs of the first pipeline.
     pub async fn diff(&self, asked: &Comparison) -> Result<Difference> {
         let [before, after] = [self.run(&asked.before).await?, self.run(&asked.after).await?];
         let name = &self.subjects[0].pipeline.name;
-        let tables = [&before, &after].map(|run| quoted(&format!("{name}@{run}")));
-        let [old, new] = [self.columns(&tables[0]).await?, self.columns(&tables[1]).await?];
+        let tables = [&before, &after].map(|run| format!("{name}@{run}"));
+        for table in &tables {
+            // Opens it.
+            self.plan(&format!("SELECT * FROM {}", quoted(table)), Some(0)).await?;
+        }
         let mut key = asked.key.clone();
         key.push(DAY_COLUMN.to_owned());
         key.dedup();
-        for column in &key {
-            if !old.contains(column) || !new.contains(column) {
-                return Err(Error::usage(format!("`--key {column}`: not both runs have such a column")));
-            }
-        }
-        for (table, run) in tables.iter().zip([&before, &after]) {
-            self.is_key(table, run, &key).await?;
-        }
-        let common: Vec<&String> = old.iter().filter(|c| new.contains(c) && !key.contains(c)).collect();
-        let on: Vec<String> = key.iter().map(|c| format!("a.{0} = b.{0}", quoted(c))).collect();
-        let side = |table: &str| format!("(SELECT *, TRUE AS {THERE} FROM {table})");
-        let joined =
-            format!("{} a FULL JOIN {} b ON {}", side(&tables[0]), side(&tables[1]), on.join(" AND "));
-        let differs: Vec<String> =
-            common.iter().map(|c| format!("(a.{0} IS DISTINCT FROM b.{0})", quoted(c))).collect();
-        let both = format!("a.{THERE} AND b.{THERE}");
-        let changed = match differs.is_empty() {
-            true => "FALSE".to_owned(),
-            false => format!("{both} AND ({})", differs.join(" OR ")),
+        let called = [&before, &after].map(|run| format!("run `{run}`"));
+        let pair = Pair {
+            tables: [&tables[0], &tables[1]],
+            called: [&called[0], &called[1]],
+            both: "runs",
+            sides: ["before", "after"],
+            key: &key,
+            examples: asked.examples,
         };
-        let [added, removed] = ["a", "b"].map(|missing| format!("{missing}.{THERE} IS NULL"));
-        let count = |condition: &str| format!("COUNT(CASE WHEN {condition} THEN 1 END)");
-        let mut counts = vec![count(&added), count(&removed), count(&changed), count(&both)];
-        counts.extend(differs.iter().map(|differs| count(&format!("{both} AND {differs}"))));
-        let counts = self.numbers(&format!("SELECT {} FROM {joined}", counts.join(", "))).await?;
-        let [num_added, num_removed, num_changed, num_both, of_columns @ ..] = &counts[..] else {
-            return Err(Error::failed("the comparison gave no counts"));
-        };
-        let by_column = common.iter().zip(of_columns).filter(|(_, count)| **count > 0);
-        let order = |side: &str| {
-            let columns: Vec<String> = key.iter().map(|c| format!("{side}.{}", quoted(c))).collect();
-            format!("ORDER BY {} LIMIT {}", columns.join(", "), asked.examples)
-        };
-        let rows = |side: &'static str, columns: &[String], condition: &str| {
-            let shown: Vec<String> =
-                columns.iter().map(|c| format!("{side}.{0} AS {0}", quoted(c))).collect();
-            format!("SELECT {} FROM {joined} WHERE {condition} {}", shown.join(", "), order(side))
-        };
-        let examples = match asked.examples {
-            0 => Examples { added: Vec::new(), removed: Vec::new(), changed: Vec::new() },
-            _ => Examples {
-                added: self.objects(&rows("b", &new, &added)).await?,
-                removed: self.objects(&rows("a", &old, &removed)).await?,
-                changed: pairs(
-                    &key,
-                    self.objects(&rows("a", &old, &changed)).await?,
-                    self.objects(&rows("b", &new, &changed)).await?,
-                ),
-            },
-        };
-        Ok(Difference {
-            added: *num_added,
-            removed: *num_removed,
-            changed: *num_changed,
-            same: num_both - num_changed,
-            changed_columns: by_column.map(|(c, count)| ((*c).clone(), Value::from(*count))).collect(),
-            columns_added: new.iter().filter(|c| !old.contains(c)).cloned().collect(),
-            columns_removed: old.iter().filter(|c| !new.contains(c)).cloned().collect(),
-            before,
-            after,
-            key,
-            examples,
-        })
+        let compared = compare(&self.sql, &pair).await?;
+        Ok(Difference { before, after, key, compared })
     }
 
     /// The whole id of the run whose id starts so.
     async fn run(&self, id: &str) -> Result<String> {
         Ok(self.subjects[0].staged(Some(id)).await?.run)
-    }
-
-    async fn columns(&self, table: &str) -> Result<Vec<String>> {
-        let schema = self.plan(&format!("SELECT * FROM {table}"), Some(0)).await?.schema();
-        Ok(schema.fields().iter().map(|field| field.name().clone()).collect())
-    }
-
-    /// Rows that share a key would each be matched with all of the others.
-    async fn is_key(&self, table: &str, run: &str, key: &[String]) -> Result<()> {
-        let columns: Vec<String> = key.iter().map(|c| quoted(c)).collect();
-        let columns = columns.join(", ");
-        let shared = format!(
-            "SELECT COUNT(*) FROM (SELECT {columns} FROM {table} GROUP BY {columns} HAVING COUNT(*) > 1)"
-        );
-        match self.numbers(&shared).await?[..] {
-            [0] => Ok(()),
-            _ => Err(Error::usage(format!(
-                "several rows of run `{run}` have the same {}",
-                key.iter().map(|c| format!("`{c}`")).collect::<Vec<_>>().join(" and ")
-            ))
-            .hint("name more columns, with `--key` for each")),
-        }
-    }
-
-    /// The only row of a query that counts.
-    async fn numbers(&self, sql: &str) -> Result<Vec<u64>> {
-        let batches: Vec<RecordBatch> = self.plan(sql, None).await?.rows()?.try_collect().await?;
-        let batch = batches.iter().find(|batch| batch.num_rows() == 1);
-        let batch = batch.ok_or_else(|| Error::failed("the comparison gave no counts"))?;
-        let count = |column: &arrow::array::ArrayRef| column.as_primitive::<Int64Type>().value(0);
-        Ok(batch.columns().iter().map(|column| u64::try_from(count(column)).unwrap_or(0)).collect())
-    }
-
-    async fn objects(&self, sql: &str) -> Result<Vec<Value>> {
-        let query = self.plan(sql, None).await?;
-        let text = Shared::default();
-        let mut renderer = Renderer::new(Format::Ndjson, &query.schema(), Box::new(text.clone()))?;
-        let mut rows = query.rows()?;
-        while let Some(batch) = rows.try_next().await? {
-            renderer.write(&batch)?;
-        }
-        renderer.finish()?;
-        let bytes = text.0.lock().map(|bytes| bytes.clone()).unwrap_or_default();
-        let lines = serde_json::Deserializer::from_slice(&bytes).into_iter();
-        lines.collect::<Result<_, _>>().map_err(|e| Error::failed("an example is no JSON").caused_by(e))
-    }
-}
-
-/// Both sides of changed rows, which come in the same order.
-fn pairs(key: &[String], before: Vec<Value>, after: Vec<Value>) -> Vec<Value> {
-    let pair = |(before, after): (Value, Value)| {
-        let (Value::Object(before), Value::Object(mut after)) = (before, after) else { return Value::Null };
-        let mut shown = Map::new();
-        for (column, old) in before {
-            match after.remove(&column) {
-                Some(new) if key.contains(&column) => shown.insert(column, new),
-                Some(new) if new != old => {
-                    shown.insert(column, serde_json::json!({ "before": old, "after": new }))
-                }
-                _ => None,
-            };
-        }
-        Value::Object(shown)
-    };
-    before.into_iter().zip(after).map(pair).collect()
-}
-
-/// A text that is read again once its writer is done.
-#[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Shared {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut text = self.0.lock().map_err(|_| io::Error::other("the other side died"))?;
-        text.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

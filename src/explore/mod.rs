@@ -2,6 +2,8 @@
 //!
 //! A table is opened when a query names it, and not before: `SELECT 1` reads no journal.
 
+mod compare;
+mod content;
 mod describe;
 mod diff;
 mod journal;
@@ -21,7 +23,9 @@ use crate::error::{Error, Result};
 use crate::ledger::{self, Ledger};
 use crate::pipeline::{open_engine, open_store};
 
-pub use diff::{Comparison, Difference, Examples};
+pub use compare::{Compared, Examples, Pair, compare};
+pub use content::{Content, Windows};
+pub use diff::{Comparison, Difference};
 pub use staged::Staged;
 
 const RUNS: &str = "runs";

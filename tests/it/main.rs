@@ -37,6 +37,7 @@ mod main_job;
 mod output;
 mod plans;
 mod process;
+mod promote;
 mod proofs;
 mod proxy;
 mod query;

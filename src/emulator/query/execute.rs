@@ -79,7 +79,7 @@ pub(super) fn location(emulator: &Emulator, spec: &QuerySpec) -> String {
 }
 
 /// The statement of a text that is no script. Functions that go before it belong to it.
-fn single(statements: &[Parsed]) -> Option<&Statement> {
+pub(super) fn single(statements: &[Parsed]) -> Option<&Statement> {
     let (last, before) = statements.split_last()?;
     let functions = before.iter().all(|p| matches!(p.statement, Statement::CreateFunction(_)));
     let scripted = matches!(&last.statement, Statement::CreateFunction(_));

@@ -6,6 +6,7 @@
 
 mod aggregates;
 mod analytic;
+mod answer;
 mod arguments;
 mod assign;
 mod calls;
@@ -75,13 +76,14 @@ use datafusion::sql::sqlparser::ast::Query;
 use futures::StreamExt;
 use serde_json::{Value, json};
 
+pub(super) use self::answer::Piece;
 pub(super) use self::execute::Output;
 pub(super) use self::parameters::parameters_as_text;
 use self::rewrite::Rewriter;
 use self::scan::ScanTable;
 use self::scope::Scope;
 pub(super) use self::spec::QuerySpec;
-pub(super) use self::threads::{QueryThreads, dry_run, location, output, run, view_document};
+pub(super) use self::threads::{QueryThreads, answer, dry_run, location, output, run, view_document};
 use self::wording::query_failure;
 use super::Emulator;
 use super::destination::Target;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc::Sender;
 
+use super::answer::{self as answers, Piece};
 use super::{Cancelled, Output, QuerySpec, execute, views};
 use crate::emulator::Emulator;
 use crate::emulator::destination::Destination;
@@ -92,6 +94,18 @@ pub(in crate::emulator) async fn run(
 ) -> Outcome<Value> {
     let state = Arc::clone(emulator);
     let work = async move { execute::run(&state, document, spec, destination, cancelled).await };
+    emulator.query_threads.run(work).await
+}
+
+/// Sends the rows of the text's SELECT as they come.
+pub(in crate::emulator) async fn answer(
+    emulator: &Arc<Emulator>,
+    spec: QuerySpec,
+    location: &'static str,
+    sender: Sender<Outcome<Piece>>,
+) -> Outcome<()> {
+    let state = Arc::clone(emulator);
+    let work = async move { answers::answer(&state, &spec, location, sender).await };
     emulator.query_threads.run(work).await
 }
 
