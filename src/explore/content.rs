@@ -131,3 +131,104 @@ fn nothing(table: &str, others: &[String], windows: Windows) -> Error {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::Run;
+    use crate::manifest::{Entry, StagedPartition, Target, WindowCounts};
+    use crate::partition::{SECONDS_PER_DAY, Window};
+
+    const TABLE: &str = "p.d.staging";
+
+    /// A window with one file in each of `days`, staged at `at` and loaded right after it.
+    fn window(
+        after: i64,
+        before: i64,
+        mode: &str,
+        days: &[(i64, &str)],
+        at: u64,
+        is_loaded: bool,
+    ) -> LedgerWindow {
+        let window = Window { after, before };
+        let partition = |day| Partition::of_day(NaiveDate::default(), day).expect("a date");
+        let staged = |(day, url): &(i64, &str)| StagedPartition {
+            partition: partition(*day),
+            rows: 1,
+            logical_hash: String::new(),
+            job_id: String::new(),
+            files: vec![StagedFile { url: (*url).into(), rows: 1, bytes: 1, sha256: String::new() }],
+        };
+        let loaded = |(day, _): &(i64, &str)| Loaded {
+            partition: partition(*day),
+            generation: 0,
+            job_id: String::new(),
+            output_rows: 1,
+            output_bytes: 1,
+            ended_ms: at + 1,
+        };
+        let manifest = Manifest {
+            window,
+            counts: WindowCounts::default(),
+            target: Target { table: TABLE.into(), location: "US".into(), write_disposition: mode.into() },
+            partitions: days.iter().map(staged).collect(),
+            rejects: None,
+            fetch_ms: None,
+        };
+        let mut events = vec![Event::Intent(manifest)];
+        if is_loaded {
+            events.push(Event::Loaded { partitions: days.iter().map(loaded).collect() });
+        }
+        let entry = |(number, event)| Entry {
+            run: "r".into(),
+            number,
+            epoch: 1,
+            previous: String::new(),
+            nonce: String::new(),
+            written_unix_ms: at + u64::from(number) - 1,
+            event,
+        };
+        LedgerWindow { window, entries: (1..).zip(events).map(entry).collect(), damage: None }
+    }
+
+    fn files(windows: Vec<LedgerWindow>, which: Windows) -> Vec<(i64, Vec<String>)> {
+        let run = |window| Run {
+            id: "r".into(),
+            plan: None,
+            damage: None,
+            windows: vec![window],
+            begun_unix_ms: None,
+            written_unix_ms: 0,
+        };
+        let ledger = Ledger { runs: windows.into_iter().map(run).collect() };
+        let Ok(content) = Content::of(&ledger, TABLE, NaiveDate::default(), which) else { return Vec::new() };
+        let urls = |files: Vec<StagedFile>| files.into_iter().map(|file| file.url).collect();
+        let day = |partition: Partition| partition.day(NaiveDate::default());
+        content.days.into_iter().map(|(partition, files)| (day(partition), urls(files))).collect()
+    }
+
+    #[test]
+    fn windows_replace_days_and_appends_add_to_them() {
+        let day = SECONDS_PER_DAY;
+        let (replaces, appends) = ("WRITE_TRUNCATE", "WRITE_APPEND");
+        let whole = || window(0, 2 * day, replaces, &[(1, "a"), (2, "b")], 10, true);
+        // Part of the second day, and a late row of the first.
+        let part = |is_loaded| window(day, day + 10_800, appends, &[(1, "c"), (2, "d")], 20, is_loaded);
+        let listed = |list: &[(i64, &[&str])]| -> Vec<(i64, Vec<String>)> {
+            list.iter()
+                .map(|(day, urls)| (*day, urls.iter().map(|url| (*url).to_owned()).collect()))
+                .collect()
+        };
+        let both = listed(&[(1, &["a", "c"]), (2, &["b", "d"])]);
+        assert_eq!(files(vec![whole(), part(true)], Windows::Loaded), both);
+        // Whatever their order in the ledger.
+        assert_eq!(files(vec![part(true), whole()], Windows::Loaded), both);
+        assert_eq!(files(vec![whole(), part(false)], Windows::Loaded), listed(&[(1, &["a"]), (2, &["b"])]));
+        assert_eq!(files(vec![whole(), part(false)], Windows::Staged), both);
+        // A later run found only the second day, and other rows in it.
+        let again = || window(0, 2 * day, replaces, &[(2, "e")], 30, true);
+        assert_eq!(files(vec![again(), whole(), part(true)], Windows::Loaded), listed(&[(2, &["e"])]));
+        let nothing = window(0, 2 * day, replaces, &[], 40, true);
+        assert_eq!(files(vec![again(), whole(), nothing], Windows::Loaded), listed(&[]));
+    }
+}
