@@ -328,3 +328,38 @@ fn what_is_not_staged_here_is_said() {
         scene.transcript.replace(&scene.context.path("").display().to_string(), "<dir>/")
     );
 }
+
+/// Files of a bucket are copied, compared, and taken away again.
+#[test]
+fn a_stage_in_a_bucket_is_read_too() {
+    let context = TestContext::new();
+    let source = context.source(&["--rows", "3000", "--days", "2", "--seed", "5"]);
+    let folder = |name: &str| context.path(name).to_str().expect("UTF-8").to_owned();
+    let storage = context.server(&["emulator", "--data-dir", &folder("gcs")]);
+    let beside = [("STORAGE_EMULATOR_HOST", &*storage.url)];
+    let warehouse = context.server_with(&["emulator", "--data-dir", &folder("wh")], &beside);
+    std::fs::create_dir(context.path("spill")).expect("a folder");
+    let set = [
+        format!("source.url={}", source.flows()),
+        "stage.url=gs://bucket/x".to_owned(),
+        format!("limits.spill_dir={}", folder("spill")),
+    ];
+    let run = |arguments: &[&str], url: &str| -> Ended {
+        let mut command = context.command(arguments);
+        if arguments[0] != "query" {
+            command.args(set.iter().flat_map(|pair| ["--set", pair]));
+        }
+        command.env("STORAGE_EMULATOR_HOST", &storage.url).env("BIGQUERY_EMULATOR_HOST", url);
+        command.output().expect("it runs").into()
+    };
+    run(&["backfill", "flows", "--from", "1", "--to", "2"], &warehouse.url).success();
+    run(&["promote", "flows"], &warehouse.url).success();
+    run(&["promote", "flows", "--check"], &warehouse.url).success();
+    let local = run(&["promote", "flows", "--local", "--format", "csv"], "http://127.0.0.1:1").success();
+    let production = run(&["query", PRODUCTION, "--format", "csv", "-q"], &warehouse.url).success();
+    assert_eq!(lines(&local.stdout), lines(&production.stdout));
+    let left =
+        std::fs::read_dir(context.path("spill")).expect("a folder").map(|e| e.expect("an entry").path());
+    let left: Vec<_> = left.collect();
+    assert!(left.is_empty(), "{left:?}");
+}
