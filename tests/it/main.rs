@@ -54,3 +54,4 @@ mod sweeps;
 mod table;
 mod table_deletes;
 mod table_copies;
+mod walkthrough;
