@@ -6,17 +6,19 @@ use serde_json::Value;
 use super::{Format, output};
 use crate::config::Pipeline;
 use crate::error::Result;
-use crate::explore::{Comparison, Difference, Explorer};
+use crate::explore::{Comparison, Difference, Explorer, day_list};
 
 /// Compare the staged rows of two runs: added, removed, changed
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Rows are matched by --key and their day; columns that only one of the runs has are named and not
-compared. `api2bq status` lists the runs. Sorting two large runs spills to disk.
+Rows of the days that both runs have are matched by --key and their day; columns that only one of
+the runs has are named and not compared. `api2bq status` lists the runs. Sorting two large runs
+spills to disk.
 
-With --format json: before, after, key, added, removed, changed, same, changed_columns (rows by
-column), columns_added, columns_removed, examples (added, removed; changed with key and, of the
-columns that differ, before and after). Exit code 0 also when the runs differ.
+With --format json: before, after, days, days_only_before, days_only_after, key, added, removed,
+changed, same, changed_columns (rows by column), columns_added, columns_removed, examples (added,
+removed; changed with key and, of the columns that differ, before and after). Exit code 0 also when
+the runs differ.
 
 Examples:
   api2bq diff 9d65e544 0c1f2a33 --key id
@@ -60,8 +62,14 @@ pub(super) async fn run(args: Args) -> Result<()> {
 }
 
 fn text(difference: &Difference) -> String {
-    let Difference { before, after, key, compared } = difference;
-    let mut text = format!("run `{before}` and run `{after}`, rows matched by {}\n", key.join(", "));
+    let Difference { before, after, days, key, compared, .. } = difference;
+    let mut text =
+        format!("run `{before}` and run `{after}`, {}, rows matched by {}\n", day_list(days), key.join(", "));
+    for (run, days) in [(before, &difference.days_only_before), (after, &difference.days_only_after)] {
+        if !days.is_empty() {
+            text += &format!("not compared: {}, which only run `{run}` has\n", day_list(days));
+        }
+    }
     let kinds = [
         ("added", compared.added),
         ("removed", compared.removed),

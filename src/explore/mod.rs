@@ -25,7 +25,7 @@ use crate::pipeline::{open_engine, open_store};
 
 pub use compare::{Compared, Examples, Pair, compare};
 pub use content::{Content, Windows};
-pub use diff::{Comparison, Difference};
+pub use diff::{Comparison, Difference, day_list};
 pub use staged::Staged;
 
 const RUNS: &str = "runs";

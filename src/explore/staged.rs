@@ -1,16 +1,21 @@
 //! The staged files of a run, as its journal names them.
 
+use std::collections::BTreeSet;
+
 use crate::config::Pipeline;
 use crate::engine::{DayFile, DayFiles};
 use crate::error::{Error, Result};
 use crate::ledger::{Ledger, Run};
 use crate::location::redacted;
 use crate::manifest::{StagedFile, StagedPartition};
+use crate::partition::Window;
 
 /// What one run has staged.
 #[derive(Debug, Clone)]
 pub struct Staged {
     pub run: String,
+    /// Windows that are staged, those without rows too; in order of time.
+    pub windows: Vec<Window>,
     /// In order of time.
     pub partitions: Vec<StagedPartition>,
     /// Those that were kept, a file for each window that has some.
@@ -34,6 +39,7 @@ impl Staged {
         let manifests = || found.windows.iter().filter_map(|window| window.manifest());
         Ok(Staged {
             run: found.id.clone(),
+            windows: manifests().map(|manifest| manifest.window).collect(),
             partitions: manifests().flat_map(|manifest| manifest.partitions.iter().cloned()).collect(),
             rejects: manifests().filter_map(|manifest| manifest.rejects.clone()).collect(),
         })
@@ -45,6 +51,13 @@ impl Staged {
 
     pub fn bytes(&self) -> u64 {
         self.partitions.iter().flat_map(|staged| &staged.files).map(|file| file.bytes).sum()
+    }
+
+    /// The days that it says something of: of its windows, and of its rows.
+    pub fn covers(&self, pipeline: &Pipeline) -> BTreeSet<i64> {
+        let of_windows = self.windows.iter().flat_map(|window| window.days().0..=window.days().1);
+        let of_rows = self.partitions.iter().map(|staged| staged.partition.day(pipeline.epoch));
+        of_windows.chain(of_rows).collect()
     }
 
     pub fn days(&self, pipeline: &Pipeline) -> Vec<DayFiles> {

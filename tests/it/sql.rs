@@ -459,9 +459,9 @@ fn a_summary_has_a_row_for_each_column() {
 fn two_runs_are_compared_row_by_row() {
     let context = TestContext::new();
     let stage = format!("stage.url={}", context.path("stage").display());
-    let backfill = |lines: &str| {
+    let backfill = |lines: &str, from: &str, to: &str| {
         context.write("flows.csv", lines);
-        let fixed = ["backfill", "flows", "--from", "1", "--to", "2", "--until", "stage", "--new-run"];
+        let fixed = ["backfill", "flows", "--from", from, "--to", to, "--until", "stage", "--new-run"];
         let set = ["--set", "source.url=flows.csv", "--set", "source.row_number_column=", "--set", &stage];
         context.run([&fixed[..], &set].concat()).success();
         let last = "SELECT run FROM runs ORDER BY written DESC LIMIT 1";
@@ -469,9 +469,10 @@ fn two_runs_are_compared_row_by_row() {
         ended.stdout.lines().nth(1).expect("a run").to_owned()
     };
     let line = |id: u32, time: u32, protocol: u32| format!("{id},{time},0,C1,1,C2,2,{protocol},1,1\n");
-    let first = backfill(&[line(1, 5, 6), line(2, 6, 6), line(3, 90_000, 6), line(4, 90_001, 1)].concat());
+    let first =
+        backfill(&[line(1, 5, 6), line(2, 6, 6), line(3, 90_000, 6), line(4, 90_001, 1)].concat(), "1", "2");
     // 2 has another protocol, 3 is gone, 5 is new, and 4 has moved to another day.
-    let second = backfill(&[line(1, 5, 6), line(2, 6, 17), line(4, 7, 1), line(5, 8, 1)].concat());
+    let second = backfill(&[line(1, 5, 6), line(2, 6, 17), line(4, 7, 1), line(5, 8, 1)].concat(), "1", "2");
     let diff = |more: &[&str]| context.run([&["diff", &first, &second, "--set", &stage], more].concat());
     let shown = |text: &str| text.replace(&first, "<first>").replace(&second, "<second>");
     insta::assert_snapshot!(shown(&stdout(diff(&["--key", "id"]))));
@@ -482,6 +483,18 @@ fn two_runs_are_compared_row_by_row() {
     assert_eq!(json["changed_columns"], serde_json::json!({ "protocol": 1 }));
     assert_eq!(json["examples"]["changed"][0]["protocol"], serde_json::json!({ "before": 6, "after": 17 }));
     assert_eq!(json["examples"]["removed"][0]["id"], 3);
+    // Rows of a day that only one of them has are neither added nor removed.
+    let [part, other] =
+        ["1", "2"].map(|day| backfill(&[line(1, 5, 6), line(3, 90_000, 6)].concat(), day, day));
+    let ended = context.run(["diff", &part, &first, "--key", "id", "--set", &stage, "--format", "json"]);
+    let json: Value = serde_json::from_str(&stdout(ended)).expect("JSON");
+    assert_eq!([&json["days"], &json["days_only_after"]], [&serde_json::json!([1]), &serde_json::json!([2])]);
+    let counts = ["added", "removed", "changed", "same"].map(|kind| json[kind].as_u64().expect("a count"));
+    assert_eq!(counts, [1, 0, 0, 1], "{json}");
+    let ended = context.run(["diff", &part, &other, "--key", "id", "--set", &stage]);
+    assert_eq!(ended.code, 2, "{ended:?}");
+    assert!(ended.stderr.contains("have no day in common: there are day 1 and day 2"), "{ended:?}");
+
     // What does not fit is sorted on the disk.
     let many = Asked::nothing();
     let source = many.context.source(&["--rows", "200000", "--days", "1", "--seed", "7"]);
