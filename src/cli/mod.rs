@@ -25,6 +25,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use tokio::runtime::Runtime;
 
 use crate::error::{Error, Kind, Result};
 use crate::telemetry::{Show, say};
@@ -138,9 +139,9 @@ impl Global {
 pub fn run() -> ExitCode {
     let cli = Cli::parse_from(std::env::args_os().map(no_flag));
     output::start_log(&cli.global);
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = match threads() {
         Ok(runtime) => runtime,
-        Err(error) => return output::fail(&Error::failed("cannot start").caused_by(error)),
+        Err(error) => return output::fail(&error),
     };
     let ended = runtime.block_on(async {
         let (serves, stops_itself) = (cli.command.serves(), cli.command.stops_itself());
@@ -171,6 +172,19 @@ pub fn run() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => output::fail(&error),
+    }
+}
+
+/// Tokio panics where a thread cannot be had. That is a lack of memory, and told as such.
+fn threads() -> Result<Runtime> {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let started = std::panic::catch_unwind(Runtime::new);
+    std::panic::set_hook(hook);
+    match started {
+        Ok(runtime) => runtime.map_err(|e| Error::failed("cannot start").caused_by(e)),
+        Err(_) => Err(Error::failed("cannot start: the system gives it no threads")
+            .hint("allow it more memory or more processes; `ulimit -a` says what it has")),
     }
 }
 
