@@ -15,20 +15,23 @@ pub(super) struct Files {
 }
 
 enum Place {
-    BuiltIn(&'static [(&'static str, &'static str)]),
+    BuiltIn(Texts),
     Folder(PathBuf),
 }
 
-const FLOWS: &[(&str, &str)] = &[
+/// Names and texts of files.
+type Texts = &'static [(&'static str, &'static str)];
+
+const FLOWS: Texts = &[
     ("pipeline.toml", include_str!("../../sql/flows/pipeline.toml")),
     ("stage.sql", include_str!("../../sql/flows/stage.sql")),
     ("promote.sql", include_str!("../../sql/flows/promote.sql")),
 ];
 
-const INVENTORY: &[(&str, &str)] = &[("pipeline.toml", include_str!("../../sql/inventory/pipeline.toml"))];
+const INVENTORY: Texts = &[("pipeline.toml", include_str!("../../sql/inventory/pipeline.toml"))];
 
 /// Pipelines that come with the program.
-const BUILT_IN: [(&str, &str, &[(&str, &str)]); 2] = [
+const BUILT_IN: [(&str, &str, Texts); 2] = [
     ("flows", "flows/pipeline.toml (built in)", FLOWS),
     ("inventory", "inventory/pipeline.toml (built in)", INVENTORY),
 ];

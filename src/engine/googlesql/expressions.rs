@@ -44,12 +44,12 @@ impl Translator<'_> {
             }
             Expr::UnaryOp { op, expr } => self.unary(op, *expr, place),
             Expr::BinaryOp { left, op, right } => self.binary(*left, op, *right, place),
-            Expr::IsNull(inner) => self.test(*inner, |e| Expr::IsNull(e)),
-            Expr::IsNotNull(inner) => self.test(*inner, |e| Expr::IsNotNull(e)),
-            Expr::IsTrue(inner) => self.truth(*inner, |e| Expr::IsTrue(e)),
-            Expr::IsNotTrue(inner) => self.truth(*inner, |e| Expr::IsNotTrue(e)),
-            Expr::IsFalse(inner) => self.truth(*inner, |e| Expr::IsFalse(e)),
-            Expr::IsNotFalse(inner) => self.truth(*inner, |e| Expr::IsNotFalse(e)),
+            Expr::IsNull(inner) => self.test(*inner, Expr::IsNull),
+            Expr::IsNotNull(inner) => self.test(*inner, Expr::IsNotNull),
+            Expr::IsTrue(inner) => self.truth(*inner, Expr::IsTrue),
+            Expr::IsNotTrue(inner) => self.truth(*inner, Expr::IsNotTrue),
+            Expr::IsFalse(inner) => self.truth(*inner, Expr::IsFalse),
+            Expr::IsNotFalse(inner) => self.truth(*inner, Expr::IsNotFalse),
             Expr::IsDistinctFrom(_, right) | Expr::IsNotDistinctFrom(_, right)
                 if matches!(*right, Expr::BinaryOp { op: BinaryOperator::And | BinaryOperator::Or, .. }) =>
             {

@@ -12,8 +12,11 @@ use super::{Subject, Text, Typed, lower};
 use crate::error::Result;
 use crate::schema::ColumnType;
 
+/// Names and types; NULL has none.
+type Columns = Vec<(String, Option<ColumnType>)>;
+
 /// A translated query and its columns.
-pub(super) type Named = (Query, Vec<(String, Option<ColumnType>)>);
+pub(super) type Named = (Query, Columns);
 
 /// One pass over one text.
 pub(super) struct Translator<'t> {
@@ -31,7 +34,7 @@ pub(super) struct Translator<'t> {
 #[derive(Debug, Default)]
 pub(super) struct Scope {
     pub(super) table: String,
-    pub(super) columns: Vec<(String, Option<ColumnType>)>,
+    pub(super) columns: Columns,
     /// What the SELECT list calls by a name of its own.
     pub(super) aliases: Vec<(String, Typed)>,
     pub(super) clause: Clause,
@@ -119,7 +122,7 @@ impl<'t> Translator<'t> {
         Ok(())
     }
 
-    fn select(&mut self, select: Select) -> Result<(Select, Vec<(String, Option<ColumnType>)>)> {
+    fn select(&mut self, select: Select) -> Result<(Select, Columns)> {
         let place = select.span();
         let Select {
             select_token,

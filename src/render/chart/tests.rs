@@ -137,10 +137,12 @@ fn a_heat_map_has_a_place_for_hours_that_no_row_has() {
 #[test]
 fn a_chart_says_which_columns_it_needs() {
     let (n, s) = (("n", ints([1])), ("s", names(&["a"])));
-    assert!(wrong(Kind::Bar, &[n.clone()]).starts_with("a bar chart needs a column of labels, and"));
+    assert!(
+        wrong(Kind::Bar, std::slice::from_ref(&n)).starts_with("a bar chart needs a column of labels, and")
+    );
     assert!(wrong(Kind::Bar, &[n.clone(), s.clone()]).starts_with("a bar chart needs"));
     assert!(wrong(Kind::Line, &[s.clone(), n.clone()]).starts_with("a line chart needs a first column of"));
-    assert!(wrong(Kind::Hist, &[s.clone()]).starts_with("a histogram needs one column"));
+    assert!(wrong(Kind::Hist, std::slice::from_ref(&s)).starts_with("a histogram needs one column"));
     assert!(wrong(Kind::Hist, &[n.clone(), n.clone()]).starts_with("a histogram needs one column"));
     assert!(wrong(Kind::Heat, &[n, s]).starts_with("a heat map needs three columns"));
 }
