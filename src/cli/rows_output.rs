@@ -2,12 +2,13 @@
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use futures::{Stream, TryStreamExt};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::replacing::Target;
 use super::{Global, output};
@@ -131,12 +132,19 @@ impl RowsOutput {
     }
 }
 
-/// Held while a batch is being written.
-static WRITING: Mutex<()> = Mutex::new(());
+/// Held from before a batch is handed to its thread until what is left of it is written or given back.
+static WRITING: LazyLock<Arc<Mutex<()>>> = LazyLock::new(Arc::default);
 
 /// Waits for the batch that a writer which was stopped is still at: nothing is printed in the midst of it.
 pub(super) async fn settled() {
-    let _ = tokio::task::spawn_blocking(|| drop(WRITING.lock())).await;
+    drop(WRITING.lock().await);
+}
+
+/// A renderer on its way back. One that nobody waits for writes what it has buffered when it is dropped.
+struct Back {
+    renderer: Renderer,
+    // Behind the renderer, since fields are dropped in this order.
+    _writing: OwnedMutexGuard<()>,
 }
 
 async fn render(
@@ -157,12 +165,13 @@ async fn render(
     let mut rows = 0;
     while let Some(batch) = next {
         let num_rows = batch.num_rows() as u64;
+        let _writing = Arc::clone(&WRITING).lock_owned().await;
         let write = tokio::task::spawn_blocking(move || {
-            let _writing = WRITING.lock();
-            (renderer.write(&batch), renderer)
+            let mut back = Back { renderer, _writing };
+            (back.renderer.write(&batch), back)
         });
-        let written;
-        (written, renderer) = write.await.map_err(died)?;
+        let (written, back) = write.await.map_err(died)?;
+        renderer = back.renderer;
         if written? == Reader::Gone {
             return Ok(rows);
         }
@@ -170,7 +179,9 @@ async fn render(
         count(num_rows);
         next = batches.try_next().await?;
     }
-    tokio::task::spawn_blocking(move || renderer.finish()).await.map_err(died)??;
+    let writing = Arc::clone(&WRITING).lock_owned().await;
+    let finish = tokio::task::spawn_blocking(move || (renderer.finish(), writing).0);
+    finish.await.map_err(died)??;
     Ok(rows)
 }
 

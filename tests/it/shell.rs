@@ -60,6 +60,14 @@ impl Typed {
         self.shows(PROMPT)
     }
 
+    /// Ctrl-C. Keys that come before the next prompt would be dropped as well.
+    #[track_caller]
+    fn drops_the_line(&mut self) {
+        self.keys("\x03");
+        self.shows("\r\n");
+        self.shows(PROMPT);
+    }
+
     #[track_caller]
     fn leaves(mut self, keys: &str) {
         self.keys(keys);
@@ -115,8 +123,9 @@ fn tab_completes_keywords_tables_columns_functions_and_commands() {
     typed.keys("SELECT 1 AS one FROM flo\t\t");
     typed.shows("flows");
     typed.shows("flows_rejects");
-    typed.keys("\x03");
-    typed.shows(PROMPT);
+    // The line is drawn again behind the list.
+    typed.shows("SELECT 1 AS one FROM flows");
+    typed.drops_the_line();
     typed.keys("\\form\t nd\t");
     typed.shows(r"\format ndjson");
     typed.answer("");
@@ -141,8 +150,9 @@ const ENDLESS: [&str; 3] = [
 fn ctrl_c_drops_a_line_and_stops_a_query_but_not_the_shell() {
     let context = TestContext::new();
     let mut typed = Typed::new(&context, &["--progress", "off"]);
-    typed.keys("SELECT 'dropped\x03");
-    typed.shows(PROMPT);
+    typed.keys("SELECT 'dropped");
+    typed.shows("dropped");
+    typed.drops_the_line();
     assert_eq!(typed.answer("SELECT 1 AS a;"), "a\r\n─\r\n1\r\n");
     for endless in ENDLESS {
         typed.keys(&format!("{endless}\r"));
@@ -255,7 +265,6 @@ fn what_is_typed_is_coloured_unless_that_is_not_wanted() {
     let mut typed = Typed::with(&context, &[], &[]);
     typed.keys("SELECT 'text', 12 -- note");
     typed.shows("\x1b[1;34mSELECT\x1b[0m \x1b[32m'text'\x1b[0m, \x1b[35m12\x1b[0m \x1b[90m-- note\x1b[0m");
-    typed.keys("\x03");
-    typed.shows(PROMPT);
+    typed.drops_the_line();
     typed.leaves("\x04");
 }
