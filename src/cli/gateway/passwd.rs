@@ -61,7 +61,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         (false, true) => "changed",
         (false, false) => "added",
     };
-    say(&format!("user `{user}` {done}; a running gateway has to be started again"));
+    say(&format!("user `{user}` {done}; a running gateway has to be started again\n"));
     Ok(())
 }
 
