@@ -2,9 +2,9 @@
 //! appended to it since.
 //!
 //! Loads are put in order by when their jobs ended, by the service's own clock. A day that was replaced
-//! by nothing has no job; the writer's clock stands in for it.
+//! by nothing has no job, and neither has what is only staged; the writer's clock stands in for it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use chrono::NaiveDate;
 
@@ -12,31 +12,41 @@ use crate::ledger::{Ledger, LedgerWindow, Standing};
 use crate::manifest::Event;
 use crate::partition::{Partition, Window};
 
+/// Which windows count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Windows {
+    /// Those that are loaded: what the warehouse has.
+    Loaded,
+    /// Also those that are only staged: what it would have, were they loaded now.
+    Staged,
+}
+
 /// The loads of each partition of each table, from the one that replaced it last.
 #[derive(Debug, Default)]
-pub struct Holdings(HashMap<(String, Partition), Vec<Load>>);
+pub struct Holdings(BTreeMap<String, BTreeMap<Partition, Vec<Load>>>);
 
 /// One window's rows in one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Load {
     pub run: String,
     pub window: Window,
-    /// `None` of a day without records.
+    /// `None` of a day without records. Of what is only staged, the first job that will load it.
     pub job_id: Option<String>,
     pub rows: u64,
+    /// When the job had ended, or what stands in for it.
     pub ended_ms: u64,
     pub appended: bool,
 }
 
 impl Holdings {
-    pub fn of(ledger: &Ledger, epoch: NaiveDate) -> Holdings {
+    pub fn of(ledger: &Ledger, epoch: NaiveDate, windows: Windows) -> Holdings {
         let mut holdings = Holdings::default();
         for run in &ledger.runs {
             for window in &run.windows {
-                holdings.add(&run.id, window, epoch);
+                holdings.add(&run.id, window, epoch, windows);
             }
         }
-        for loads in holdings.0.values_mut() {
+        for loads in holdings.0.values_mut().flat_map(BTreeMap::values_mut) {
             // Of two at one instant the later one in the ledger is the later one.
             loads.sort_by_key(|load| load.ended_ms);
             let replaced = loads.iter().rposition(|load| !load.appended);
@@ -52,7 +62,17 @@ impl Holdings {
 
     /// What a partition holds, in the order in which it came. The first may have replaced what was before.
     pub fn of_partition(&self, table: &str, partition: Partition) -> &[Load] {
-        self.0.get(&(table.to_owned(), partition)).map_or(&[], Vec::as_slice)
+        self.0.get(table).and_then(|partitions| partitions.get(&partition)).map_or(&[], Vec::as_slice)
+    }
+
+    /// The partitions of a table, the first day first. Some may hold nothing any more.
+    pub fn of_table(&self, table: &str) -> impl Iterator<Item = (Partition, &[Load])> {
+        let partitions = self.0.get(table).into_iter().flatten();
+        partitions.map(|(partition, loads)| (*partition, loads.as_slice()))
+    }
+
+    pub fn tables(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
     }
 
     /// What would go with a partition that is replaced.
@@ -60,37 +80,42 @@ impl Holdings {
         self.of_partition(table, partition).iter().filter(|load| load.appended && load.rows > 0)
     }
 
-    fn add(&mut self, run: &str, window: &LedgerWindow, epoch: NaiveDate) {
+    fn add(&mut self, run: &str, window: &LedgerWindow, epoch: NaiveDate, windows: Windows) {
         let state = window.state();
+        let Some(manifest) = state.manifest else { return };
         // What is only staged has changed nothing, as far as anybody knows.
-        let (Some(manifest), Some(partitions)) = (state.manifest, state.loaded) else { return };
-        if window.standing() == Standing::Damaged {
+        let is_counted = state.loaded.is_some() || windows == Windows::Staged;
+        if !is_counted || window.standing() == Standing::Damaged {
             return;
         }
-        let mut entries = window.entries.iter().rev();
-        let loaded = entries.find(|entry| matches!(entry.event, Event::Loaded { .. }));
-        let written_ms = loaded.map_or(0, |entry| entry.written_unix_ms);
+        let decides = |event: &Event| match state.loaded {
+            Some(_) => matches!(event, Event::Loaded { .. }),
+            None => matches!(event, Event::Intent(_)),
+        };
+        let written = window.entries.iter().rev().find(|entry| decides(&entry.event));
+        let written_ms = written.map_or(0, |entry| entry.written_unix_ms);
         let appended = manifest.target.appends();
-        let load = |job: Option<&crate::manifest::Loaded>| Load {
-            run: run.to_owned(),
-            window: window.window,
-            job_id: job.map(|job| job.job_id.clone()),
-            rows: job.map_or(0, |job| job.output_rows),
-            ended_ms: job.map_or(written_ms, |job| job.ended_ms),
-            appended,
+        let partitions = self.0.entry(manifest.target.table.clone()).or_default();
+        let mut put = |partition, job: Option<&str>, rows, ended_ms| {
+            let (run, job_id) = (run.to_owned(), job.map(str::to_owned));
+            let load = Load { run, window: window.window, job_id, rows, ended_ms, appended };
+            partitions.entry(partition).or_default().push(load);
         };
-        let mut put = |partition, load| {
-            self.0.entry((manifest.target.table.clone(), partition)).or_default().push(load);
-        };
-        for job in partitions {
-            put(job.partition, load(Some(job)));
+        let mut with_rows = BTreeSet::new();
+        for job in state.loaded.unwrap_or_default() {
+            with_rows.insert(job.partition);
+            put(job.partition, Some(&job.job_id), job.output_rows, job.ended_ms);
+        }
+        for staged in manifest.partitions.iter().filter(|_| state.loaded.is_none()) {
+            with_rows.insert(staged.partition);
+            put(staged.partition, Some(&staged.job_id), staged.rows, written_ms);
         }
         let (first, last) = window.window.days();
         for day in first..=last {
             // A day without records was emptied before the entry was written; one that is appended to was not.
             let Ok(partition) = Partition::of_day(epoch, day) else { continue };
-            if !appended && !partitions.iter().any(|job| job.partition == partition) {
-                put(partition, load(None));
+            if !appended && !with_rows.contains(&partition) {
+                put(partition, None, 0, written_ms);
             }
         }
     }
@@ -158,7 +183,7 @@ mod tests {
             run("again", Append, (3, 3), &[(2, "d", 2, 200)]),
             run("second", Replace, (1, 1), &[(1, "f", 11, 300)]),
         ];
-        let holdings = Holdings::of(&Ledger { runs }, epoch());
+        let holdings = Holdings::of(&Ledger { runs }, epoch(), Windows::Loaded);
         let of = |day| {
             let loads = holdings.of_partition(TABLE, partition(day)).iter();
             loads.map(|load| (load.run.as_str(), load.rows)).collect::<Vec<_>>()

@@ -27,7 +27,7 @@ use crate::effects::{Door, Effects};
 use crate::error::{Error, Kind, Result};
 use crate::forecast::{Asked, Forecast};
 use crate::guard;
-use crate::holdings::{Holdings, Load};
+use crate::holdings::{Holdings, Load, Windows};
 use crate::ledger;
 use crate::load::{self, Destination, Outcome};
 use crate::manifest::{Event, Loaded, Manifest, Mode, StagedPartition, WindowCounts};
@@ -128,7 +128,7 @@ impl Backfill {
         let mut holdings = Holdings::default();
         if self.until == Until::Load {
             let ledger = ledger::read(&self.store, &self.pipeline.name).await?;
-            holdings = Holdings::of(&ledger, self.pipeline.epoch);
+            holdings = Holdings::of(&ledger, self.pipeline.epoch, Windows::Loaded);
             guard::refuse(&self.pipeline, &self.plan, &ledger, &holdings)?;
             let asked = Asked { jobs: self.jobs, until: self.until, ..Asked::default() };
             let now_ms = self.effects.clock.unix_millis();

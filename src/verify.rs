@@ -20,7 +20,7 @@ mod warehouse;
 use crate::bigquery::BigQuery;
 use crate::config::Pipeline;
 use crate::error::{Error, Result};
-use crate::holdings::Holdings;
+use crate::holdings::{Holdings, Windows};
 use crate::ledger::{Ledger, LedgerWindow, Run, Standing};
 use crate::manifest::{Manifest, StagedFile, StagedPartition};
 use crate::partition::{Partition, Window};
@@ -60,7 +60,7 @@ pub async fn verify(against: Against<'_>, runs: &[&Run]) -> Result<Report> {
         error: error.to_string(),
     };
     report.damaged = against.ledger.damage().map(damaged).collect();
-    let holdings = Holdings::of(against.ledger, against.pipeline.epoch);
+    let holdings = Holdings::of(against.ledger, against.pipeline.epoch, Windows::Loaded);
     let mut shared = Shared::default();
     for run in runs {
         for window in &run.windows {

@@ -1,22 +1,14 @@
-//! What the day partitions of the staging table hold, as the journals of all runs tell it.
+//! The staged files behind the day partitions of a table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::NaiveDate;
 
 use crate::error::{Error, Result};
-use crate::ledger::{Ledger, LedgerWindow};
-use crate::manifest::{Event, Loaded, Manifest, StagedFile};
-use crate::partition::Partition;
-
-/// Which windows count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Windows {
-    /// Those that are loaded: what the warehouse has.
-    Loaded,
-    /// Also those that are only staged: what it would have, were they loaded now.
-    Staged,
-}
+use crate::holdings::{Holdings, Load, Windows};
+use crate::ledger::Ledger;
+use crate::manifest::{Manifest, StagedFile};
+use crate::partition::{Partition, Window};
 
 /// The files of each day, the first day first.
 #[derive(Debug, Clone, Default)]
@@ -24,43 +16,26 @@ pub struct Content {
     pub days: BTreeMap<Partition, Vec<StagedFile>>,
 }
 
-/// What one window did to one partition.
-struct Step<'l> {
-    partition: Partition,
-    /// By the service's clock where a job loaded it, else by the writer's.
-    at_ms: u64,
-    appends: bool,
-    files: &'l [StagedFile],
-}
-
 impl Content {
-    /// A window replaces its days, those without rows too, unless its load jobs append. Of several runs the one
-    /// that came last has the day.
+    /// Of several runs that replaced a day the last one has it; what was appended since lies on top.
     pub fn of(ledger: &Ledger, table: &str, epoch: NaiveDate, windows: Windows) -> Result<Content> {
         // A chain that cannot be read may be the one that has the day.
         ledger.verdict()?;
-        let mut steps = Vec::new();
-        let mut others = Vec::new();
-        for window in ledger.runs.iter().flat_map(|run| &run.windows) {
-            let Some(manifest) = window.manifest() else { continue };
-            if manifest.target.table == table {
-                add_steps(&mut steps, window, manifest, epoch, windows)?;
-            } else if !others.contains(&manifest.target.table) {
-                others.push(manifest.target.table.clone());
-            }
-        }
-        // Of two at the same time the later one in the ledger.
-        steps.sort_by_key(|step| step.at_ms);
-        let mut days: BTreeMap<Partition, Vec<StagedFile>> = BTreeMap::new();
-        for step in steps {
-            let files = days.entry(step.partition).or_default();
-            if !step.appends {
-                files.clear();
-            }
-            files.extend_from_slice(step.files);
-        }
-        days.retain(|_, files| !files.is_empty());
+        let holdings = Holdings::of(ledger, epoch, windows);
+        let manifests = manifests(ledger);
+        let files = |partition: Partition, load: &Load| {
+            let manifest = manifests.get(&(load.run.as_str(), load.window));
+            let staged = manifest.into_iter().flat_map(|manifest| &manifest.partitions);
+            let files =
+                staged.filter(|staged| staged.partition == partition).flat_map(|staged| &staged.files);
+            files.cloned().collect::<Vec<_>>()
+        };
+        let days = holdings.of_table(table).map(|(partition, loads)| {
+            (partition, loads.iter().flat_map(|load| files(partition, load)).collect::<Vec<_>>())
+        });
+        let days: BTreeMap<_, _> = days.filter(|(_, files)| !files.is_empty()).collect();
         if days.is_empty() {
+            let others: Vec<&str> = holdings.tables().filter(|other| *other != table).collect();
             return Err(nothing(table, &others, windows));
         }
         Ok(Content { days })
@@ -81,46 +56,12 @@ impl Content {
     }
 }
 
-fn add_steps<'l>(
-    steps: &mut Vec<Step<'l>>,
-    window: &'l LedgerWindow,
-    manifest: &'l Manifest,
-    epoch: NaiveDate,
-    windows: Windows,
-) -> Result<()> {
-    let loaded = window.state().loaded;
-    if loaded.is_none() && windows == Windows::Loaded {
-        return Ok(());
-    }
-    let decides = |event: &Event| match loaded {
-        Some(_) => matches!(event, Event::Loaded { .. }),
-        None => matches!(event, Event::Intent(_)),
-    };
-    let written = window.entries.iter().rev().find(|entry| decides(&entry.event));
-    let written_ms = written.map_or(0, |entry| entry.written_unix_ms);
-    let at_ms = |partition: Partition| {
-        let job = loaded.unwrap_or_default().iter().find(|job: &&Loaded| job.partition == partition);
-        job.map_or(written_ms, |job| job.ended_ms)
-    };
-    let appends = manifest.target.write_disposition == "WRITE_APPEND";
-    for staged in &manifest.partitions {
-        let partition = staged.partition;
-        steps.push(Step { partition, at_ms: at_ms(partition), appends, files: &staged.files });
-    }
-    if appends {
-        return Ok(());
-    }
-    let (first, last) = manifest.window.days();
-    for day in first..=last {
-        let partition = Partition::of_day(epoch, day)?;
-        if !manifest.partitions.iter().any(|staged| staged.partition == partition) {
-            steps.push(Step { partition, at_ms: written_ms, appends, files: &[] });
-        }
-    }
-    Ok(())
+fn manifests(ledger: &Ledger) -> HashMap<(&str, Window), &Manifest> {
+    let windows = ledger.runs.iter().flat_map(|run| run.windows.iter().map(|w| (run.id.as_str(), w)));
+    windows.filter_map(|(run, window)| Some(((run, window.window), window.manifest()?))).collect()
 }
 
-fn nothing(table: &str, others: &[String], windows: Windows) -> Error {
+fn nothing(table: &str, others: &[&str], windows: Windows) -> Error {
     let done = if windows == Windows::Loaded { "loaded" } else { "staged" };
     let error = Error::usage(format!("no rows of `{table}` are {done} in this staging area"));
     match others {
@@ -135,13 +76,13 @@ fn nothing(table: &str, others: &[String], windows: Windows) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::Run;
-    use crate::manifest::{Entry, StagedPartition, Target, WindowCounts};
-    use crate::partition::{SECONDS_PER_DAY, Window};
+    use crate::ledger::{LedgerWindow, Run};
+    use crate::manifest::{Entry, Event, Loaded, StagedPartition, Target, WindowCounts};
+    use crate::partition::SECONDS_PER_DAY;
 
     const TABLE: &str = "p.d.staging";
 
-    /// A window with one file in each of `days`, staged at `at` and loaded right after it.
+    /// A window with one file in each of `days`, staged at `at` and loaded right after it. Files are named as jobs.
     fn window(
         after: i64,
         before: i64,
@@ -156,13 +97,13 @@ mod tests {
             partition: partition(*day),
             rows: 1,
             logical_hash: String::new(),
-            job_id: String::new(),
+            job_id: (*url).into(),
             files: vec![StagedFile { url: (*url).into(), rows: 1, bytes: 1, sha256: String::new() }],
         };
-        let loaded = |(day, _): &(i64, &str)| Loaded {
+        let loaded = |(day, url): &(i64, &str)| Loaded {
             partition: partition(*day),
             generation: 0,
-            job_id: String::new(),
+            job_id: (*url).into(),
             output_rows: 1,
             output_bytes: 1,
             ended_ms: at + 1,
@@ -192,15 +133,15 @@ mod tests {
     }
 
     fn files(windows: Vec<LedgerWindow>, which: Windows) -> Vec<(i64, Vec<String>)> {
-        let run = |window| Run {
-            id: "r".into(),
+        let run = |(number, window): (usize, LedgerWindow)| Run {
+            id: number.to_string(),
             plan: None,
             damage: None,
             windows: vec![window],
             begun_unix_ms: None,
             written_unix_ms: 0,
         };
-        let ledger = Ledger { runs: windows.into_iter().map(run).collect() };
+        let ledger = Ledger { runs: windows.into_iter().enumerate().map(run).collect() };
         let Ok(content) = Content::of(&ledger, TABLE, NaiveDate::default(), which) else { return Vec::new() };
         let urls = |files: Vec<StagedFile>| files.into_iter().map(|file| file.url).collect();
         let day = |partition: Partition| partition.day(NaiveDate::default());
@@ -225,6 +166,9 @@ mod tests {
         assert_eq!(files(vec![part(true), whole()], Windows::Loaded), both);
         assert_eq!(files(vec![whole(), part(false)], Windows::Loaded), listed(&[(1, &["a"]), (2, &["b"])]));
         assert_eq!(files(vec![whole(), part(false)], Windows::Staged), both);
+        // What another run appended by the same jobs is there once.
+        assert_eq!(files(vec![whole(), part(true), part(true)], Windows::Staged), both);
+        assert_eq!(files(vec![whole(), part(true), part(false)], Windows::Staged), both);
         // A later run found only the second day, and other rows in it.
         let again = || window(0, 2 * day, replaces, &[(2, "e")], 30, true);
         assert_eq!(files(vec![again(), whole(), part(true)], Windows::Loaded), listed(&[(2, &["e"])]));

@@ -24,7 +24,7 @@ use crate::ledger::{self, Ledger};
 use crate::pipeline::{open_engine, open_store};
 
 pub use compare::{Compared, Examples, Pair, compare};
-pub use content::{Content, Windows};
+pub use content::Content;
 pub use diff::{Comparison, Difference, day_list};
 pub use staged::Staged;
 

@@ -9,7 +9,7 @@ use crate::effects::Effects;
 use crate::error::Result;
 use crate::forecast::{Asked, Figure, Forecast, Known, STORAGE_USD_PER_GIB_AND_MONTH};
 use crate::guard;
-use crate::holdings::Holdings;
+use crate::holdings::{Holdings, Windows};
 use crate::ledger::{self, Ledger};
 use crate::partition::length;
 use crate::pipeline::{open_source, open_store};
@@ -58,7 +58,7 @@ pub(super) async fn run(pipeline: &Pipeline, ordered: &Ordered, args: &Planning)
         }
     };
     if until == Until::Load {
-        guard::refuse(pipeline, &plan, &ledger, &Holdings::of(&ledger, pipeline.epoch))?;
+        guard::refuse(pipeline, &plan, &ledger, &Holdings::of(&ledger, pipeline.epoch, Windows::Loaded))?;
     }
     let sample = match args.sample {
         true => Some(sample::take(pipeline, &to_fetch(&plan, &ledger), &effects).await?),

@@ -10,7 +10,7 @@ use crate::cli::diff::line;
 use crate::cli::{Global, output};
 use crate::config::Pipeline;
 use crate::error::Result;
-use crate::explore::Windows;
+use crate::holdings::Windows;
 use crate::pipeline::open_engine;
 use crate::promote::{Checked, Rebuild, Rows, check, staged};
 

@@ -15,7 +15,7 @@ use crate::emulator::local;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::excerpt::excerpt;
-use crate::explore::Windows;
+use crate::holdings::Windows;
 use crate::pipeline::open_engine;
 use crate::promote::{Files, Rebuild, staged};
 use crate::render::Format;
