@@ -1,15 +1,16 @@
 //! Every three hours for ten days, and once more weeks later: `--since last`, then promote. Records come
-//! late and again, two runs are killed and for one the source is down; production ends as a count by
-//! somebody else says.
+//! late and again, two runs are killed by `kill -9` and for one the source is down; production ends as a count
+//! by somebody else says.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use api2bq::config::Pipeline;
-use api2bq::effects::{Clock, Effects, Watcher};
+use api2bq::effects::Effects;
 use api2bq::emulator::{self, Faults};
 use api2bq::engine::{self, Engine};
 use api2bq::ledger;
@@ -23,7 +24,8 @@ use api2bq::verify::{Against, verify};
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::crashes::reaper::{How, Point, Reaper, Side};
+use crate::context::TestContext;
+use crate::process::Process;
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
@@ -77,18 +79,24 @@ fn oracle(sent: &[Sent]) -> BTreeMap<u32, (i64, u32)> {
 }
 
 /// Answers a window with what arrives in it.
+#[derive(Clone)]
 struct Source {
     url: String,
     sent: Arc<Mutex<Vec<Sent>>>,
     is_down: Arc<AtomicBool>,
+    /// Whether it stops half way through an answer, until its reader is gone.
+    stops_half_way: Arc<AtomicBool>,
+    has_stopped: Arc<AtomicBool>,
 }
 
 impl Source {
     fn start(sent: Vec<Sent>) -> Source {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}/flows", listener.local_addr().expect("an address"));
-        let (sent, is_down) = (Arc::new(Mutex::new(sent)), Arc::new(AtomicBool::new(false)));
-        let source = Source { url, sent: Arc::clone(&sent), is_down: Arc::clone(&is_down) };
+        let sent = Arc::new(Mutex::new(sent));
+        let [is_down, stops_half_way, has_stopped] = Default::default();
+        let source = Source { url, sent, is_down, stops_half_way, has_stopped };
+        let Source { sent, is_down, stops_half_way, has_stopped, .. } = source.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(mut stream) = stream else { return };
@@ -111,7 +119,15 @@ impl Source {
                     sent.iter().filter(|record| window.contains(&record.arrives)).map(xml).collect();
                 let body = format!("<records>{body}</records>");
                 let head = "HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nConnection: close\r\n";
-                let _ = write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len());
+                let _ = write!(stream, "{head}Content-Length: {}\r\n\r\n", body.len());
+                let (half, rest) = body.split_at(body.len() / 2);
+                let _ = stream.write_all(half.as_bytes());
+                if stops_half_way.load(Ordering::SeqCst) {
+                    has_stopped.store(true, Ordering::SeqCst);
+                    let _ = stream.read(&mut byte);
+                    continue;
+                }
+                let _ = stream.write_all(rest.as_bytes());
             }
         });
         source
@@ -129,54 +145,74 @@ fn xml(Sent { id, time, bytes, .. }: &Sent) -> String {
 struct Place {
     runtime: Runtime,
     server: Server,
+    faults: Faults,
     source: Source,
     settings: Vec<String>,
-    _folder: tempfile::TempDir,
+    context: TestContext,
 }
 
 impl Place {
     fn new() -> Place {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        let folder = tempfile::tempdir().expect("a folder");
+        let (context, faults) = (TestContext::new(), Faults::default());
         let server = runtime.block_on(async {
             let engine = Engine::new(engine::Options::default()).expect("an engine");
             let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-            let data_dir = folder.path().join("warehouse");
-            let options = emulator::Options { listen, data_dir, engine, faults: Faults::default() };
+            let data_dir = context.path("warehouse");
+            let options = emulator::Options { listen, data_dir, engine, faults: faults.clone() };
             emulator::start(options).await.expect("an embedded BigQuery")
         });
         let source = Source::start(ten_days());
         let settings = vec![
             format!("source.url={}", source.url),
-            format!("stage.url={}", folder.path().join("stage").display()),
+            format!("stage.url={}", context.path("stage").display()),
             "warehouse.mode=append".into(),
             "time.late_days=1".into(),
         ];
-        Place { runtime, server, source, settings, _folder: folder }
+        Place { runtime, server, faults, source, settings, context }
     }
 
     fn pipeline(&self) -> Pipeline {
         Pipeline::resolve("flows", &self.settings).expect("a pipeline")
     }
 
-    /// What a scheduler starts at this second of the pipeline's time. `None`: it was killed.
-    fn tick(&self, second: i64, reaper: &Arc<Reaper>) -> Option<Receipt> {
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        let clock = Clock::manual(EPOCH_MS + second as u64 * 1000);
-        let effects = Effects::watched(Arc::clone(reaper) as Arc<dyn Watcher>, clock);
+    /// What a scheduler starts at this second of the pipeline's time.
+    fn tick(&self, second: i64) -> Receipt {
+        let effects = Effects::pretending(EPOCH_MS + second as u64 * 1000);
         let world = World { effects, bigquery: Some(self.server.url()), ..World::default() };
         let since = Since { begin: Some(0), end: None, window_seconds: STEP };
-        let ended = runtime.block_on(async {
-            let run = async {
-                Backfill::continuing(self.pipeline(), since, 2, Until::Load, world).await?.run().await
-            };
-            tokio::select! {
-                ended = run => Some(ended.expect("it starts")),
-                () = reaper.died.notified() => None,
-            }
-        });
-        runtime.shutdown_background();
-        ended
+        self.runtime
+            .block_on(async {
+                let run = Backfill::continuing(self.pipeline(), since, 2, Until::Load, world).await?;
+                run.run().await
+            })
+            .expect("it starts")
+    }
+
+    /// The same as a process, killed by `kill -9` as soon as it has come as far as `is_far_enough` says.
+    fn killed_tick(&self, second: i64, is_far_enough: impl Fn() -> bool) {
+        let to = format!("{second}s");
+        let fixed = ["backfill", "flows", "--since", "last", "--from", "0s", "--to", &to, "--window", "3h"];
+        let mut command = self.context.command(fixed);
+        command.args(self.settings.iter().flat_map(|setting| ["--set", setting]));
+        command.env("BIGQUERY_EMULATOR_HOST", self.server.url());
+        let said = self.context.path("killed.txt");
+        let mut process = Process::start(command, said.clone());
+        let started = Instant::now();
+        while !is_far_enough() {
+            let said = || std::fs::read_to_string(&said).unwrap_or_default();
+            assert!(process.is_alive() && started.elapsed() < Duration::from_secs(60), "{}", said());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        assert!(process.kill_after(Duration::ZERO), "it was killed");
+    }
+
+    /// Jobs that the warehouse was ever sent.
+    fn num_jobs(&self) -> usize {
+        let url = format!("{}/bigquery/v2/projects/api2gbq/jobs?maxResults=1000", self.server.url());
+        let jobs: Value =
+            self.runtime.block_on(async { reqwest::get(url).await?.json().await }).expect("jobs");
+        jobs["jobs"].as_array().expect("jobs").len()
     }
 
     fn promote(&self) {
@@ -206,39 +242,32 @@ impl Place {
     }
 }
 
-fn watching() -> Arc<Reaper> {
-    Arc::new(Reaper::watching())
-}
-
 #[test]
 fn ten_days_of_three_hours_end_as_an_independent_count_says() {
     let place = Place::new();
     let sent = place.source.sent.lock().expect("no panic").clone();
     let late = sent.iter().filter(|record| record.time <= (record.arrives - 1) / STEP * STEP).count() as u64;
-    let mut trace = Vec::new();
     let (mut records, mut counted_late, mut open) = (0, 0, 0);
     for step in 1..=80 {
         let second = step * STEP + 300;
-        // The first kill: a load job is sent, and nothing has been heard of it. The second: half way.
-        let insert = |trace: &[String]| {
-            let is_insert = |name: &&String| name.starts_with("BigQuery POST") && name.ends_with("/jobs");
-            trace.iter().find(is_insert).expect("a job is sent").clone()
-        };
-        let point = match step {
-            21 => Some(Point::named(&insert(&trace), 0, Side::After, How::Crash)),
-            50 => Some(Point::nth(trace.len() / 2, Side::Before, How::Crash)),
-            _ => None,
-        };
-        let is_killed = point.is_some();
-        let reaper = point.map_or_else(watching, |point| Arc::new(Reaper::waiting_for(point)));
-        place.source.is_down.store(step == 61, Ordering::SeqCst);
-        let receipt = place.tick(second, &reaper);
-        assert_eq!(reaper.has_struck(), is_killed, "step {step}");
-        trace = reaper.trace();
-        let Some(receipt) = receipt else {
+        // The first kill: a load job is sent, and its end has not been heard of. The second: half of an answer is
+        // read.
+        if step == 21 {
+            let before = place.num_jobs();
+            place.faults.arm("running-polls=100".parse().expect("a fault"));
+            place.killed_tick(second, || place.num_jobs() > before);
+        }
+        if step == 50 {
+            place.source.stops_half_way.store(true, Ordering::SeqCst);
+            place.killed_tick(second, || place.source.has_stopped.load(Ordering::SeqCst));
+            place.source.stops_half_way.store(false, Ordering::SeqCst);
+        }
+        if [21, 50].contains(&step) {
             open += 1;
             continue;
-        };
+        }
+        place.source.is_down.store(step == 61, Ordering::SeqCst);
+        let receipt = place.tick(second);
         if step == 61 {
             assert_eq!((receipt.failed.len(), receipt.windows.len()), (1, 0), "the source is down");
             open += 1;
@@ -263,13 +292,13 @@ fn ten_days_of_three_hours_end_as_an_independent_count_says() {
     assert!(late > 20, "{late} records came late");
 
     // Nothing is new: nothing is done.
-    let again = place.tick(80 * STEP + 301, &watching()).expect("not killed");
+    let again = place.tick(80 * STEP + 301);
     assert!(again.windows.is_empty() && again.failed.is_empty());
 
     // Three weeks without a record, and one day later what was not seen for 30 days is gone.
     let back = Sent { arrives: 33 * DAY - 5, id: 1, time: 33 * DAY - 5, bytes: 5 };
     place.source.sent.lock().expect("no panic").push(back);
-    let caught_up = place.tick(33 * DAY + 1, &watching()).expect("not killed");
+    let caught_up = place.tick(33 * DAY + 1);
     caught_up.verdict(Allowed::Records(0), "the same command").expect("complete");
     assert_eq!(caught_up.windows.len(), 23 * 8);
     place.promote();

@@ -8,7 +8,7 @@
 //!
 //! `API2BQ_CRASH_PAIRS=N` takes N pairs of crashes instead of 500; `all` takes every one, for hours.
 
-pub mod reaper;
+mod reaper;
 mod world;
 
 use std::sync::Arc;
