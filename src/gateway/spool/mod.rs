@@ -16,11 +16,13 @@
 mod committer;
 mod disk;
 mod log;
+mod mend;
 mod segment;
 
 pub use committer::{Commit, Options as CommitOptions, Spool};
 pub use disk::{Disk, DiskFile, Folder};
-pub use log::{Log, Mended, Options, Refused, Sealed, read};
+pub use log::{Log, Options, Refused, Sealed, read};
+pub use mend::Mended;
 pub use segment::SegmentId;
 
 #[cfg(test)]
