@@ -15,7 +15,8 @@ fn a_run_is_a_page_of_its_own_with_its_gaps_rejects_and_settings() {
     for text in [
         "<h1>flows: ",
         "28 records in = 27 staged + 0 duplicates + 1 rejects",
-        "day 3: 3 rows, open",
+        "day 3: 3 rows, staged, not loaded",
+        "ms from its request to staged",
         "<b>27</b>rows staged",
         "<b>0</b>rows loaded",
         "&lt;b&gt;x&lt;/b&gt;",

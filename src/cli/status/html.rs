@@ -1,5 +1,7 @@
 //! A run as one page that needs nothing else: no script, no style sheet, no font, no network.
 
+use std::collections::BTreeSet;
+
 use indicatif::{DecimalBytes, HumanCount};
 
 use super::pictures::{days, timeline};
@@ -109,6 +111,7 @@ fn totals(shown: &ShownRun) -> WindowCounts {
 
 fn cards(run: &Run, shown: &ShownRun, totals: &WindowCounts) -> String {
     let days = || shown.windows.iter().flat_map(|window| &window.partitions);
+    let days_with_rows: BTreeSet<i64> = days().filter(|day| day.rows > 0).map(|day| day.day).collect();
     let manifests = run.windows.iter().filter_map(|window| window.manifest());
     let files =
         || manifests.clone().flat_map(|manifest| &manifest.partitions).flat_map(|staged| &staged.files);
@@ -117,7 +120,7 @@ fn cards(run: &Run, shown: &ShownRun, totals: &WindowCounts) -> String {
         ("rows staged", count(totals.staged)),
         ("rows loaded", count(days().filter_map(|day| day.loaded).sum())),
         ("rejects", count(totals.rejects)),
-        ("days with rows", count(days().filter(|day| day.rows > 0).count() as u64)),
+        ("days with rows", count(days_with_rows.len() as u64)),
         ("load jobs", count(days().filter(|day| day.job_id.is_some()).count() as u64)),
         ("staged files", count(files().count() as u64)),
         ("of Parquet", DecimalBytes(files().map(|file| file.bytes).sum()).to_string()),
