@@ -17,7 +17,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{DataFrame, SessionContext};
 use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
 use datafusion::sql::resolve::resolve_table_references;
-use datafusion::sql::sqlparser::ast::{self, Spanned, visit_relations};
+use datafusion::sql::sqlparser::ast::{self, Spanned, visit_expressions, visit_relations};
 use futures::stream::BoxStream;
 use url::Url;
 
@@ -86,7 +86,7 @@ impl Sql {
         match &first {
             _ if more => words::refused("several statements")?,
             Parsed::Statement(statement) => match statement.as_ref() {
-                ast::Statement::Query(_) => {}
+                ast::Statement::Query(query) => refuse_misread(query, text)?,
                 ast::Statement::ExplainTable { .. } => {
                     return Err(Error::usage("DESCRIBE is no query")
                         .hint("`--summarize TABLE` shows the columns and their types"));
@@ -250,6 +250,27 @@ fn titled(frame: DataFrame) -> Result<DataFrame, DataFusionError> {
     let columns = frame.schema().columns().into_iter().zip(titles);
     let columns = columns.map(|(column, title)| Expr::Column(column).alias(title)).collect::<Vec<_>>();
     frame.select(columns)
+}
+
+/// sqlparser takes all that follows IS DISTINCT FROM for its right side, AND and OR too, where everybody else
+/// ends it there: `a IS DISTINCT FROM b AND c` would answer another question without a word.
+fn refuse_misread(query: &ast::Query, text: &str) -> Result<()> {
+    let misread = visit_expressions(query, |expr| match expr {
+        ast::Expr::IsDistinctFrom(left, right) | ast::Expr::IsNotDistinctFrom(left, right) if matches!(&**right, ast::Expr::BinaryOp { op, .. } if is_junction(op)) =>
+        {
+            let start = left.span().start;
+            ControlFlow::Break((start.line > 0).then_some((start.line, start.column)))
+        }
+        _ => ControlFlow::Continue(()),
+    });
+    let ControlFlow::Break(place) = misread else { return Ok(()) };
+    let what = "AND or OR behind IS DISTINCT FROM would be taken for a part of it";
+    Err(Error::usage(words::placed(text, what, place))
+        .hint("put the comparison into brackets: (a IS DISTINCT FROM b) AND c"))
+}
+
+fn is_junction(op: &ast::BinaryOperator) -> bool {
+    matches!(op, ast::BinaryOperator::And | ast::BinaryOperator::Or | ast::BinaryOperator::Xor)
 }
 
 fn first_word(sql: &str) -> String {
