@@ -26,6 +26,7 @@ pub mod excerpt;
 
 // Tools: one subject each, used by stages and flows.
 pub mod config;
+pub mod machine;
 pub mod retry;
 pub mod telemetry;
 pub mod engine;

@@ -42,7 +42,10 @@ use crate::telemetry::Progress;
 use crate::transform::Transform;
 use reading::Reading;
 
-pub use assemble::{Order, World, connect, destination, open_engine, open_source, open_store, stage_options};
+pub use assemble::{
+    Order, World, connect, destination, open_engine, open_query_engine, open_source, open_store,
+    stage_options,
+};
 pub use reading::{Decoded, Records, records};
 
 /// Failed jobs of earlier runs that are passed over for one partition; each is one that some run

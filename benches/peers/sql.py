@@ -40,11 +40,12 @@ def commands(args, files):
     listed = ", ".join(f"'{file}'" for file in files)
     view = f"CREATE VIEW flows AS SELECT * FROM read_parquet([{listed}])"
     table = f"CREATE EXTERNAL TABLE flows STORED AS PARQUET LOCATION '{args.stage}/'"
+    below = "SET datafusion.execution.listing_table_ignore_subdirectory = false"
     return {
         "api2bq": lambda sql: [args.api2bq, "sql", "--set", f"stage.url={args.stage}", "--format", "csv", "-c",
                                sql.replace("//", "/")],
-        "datafusion-cli": lambda sql: [args.datafusion_cli, "--quiet", "--format", "csv", "-c", table, "-c",
-                                       sql.replace("//", "/")],
+        "datafusion-cli": lambda sql: [args.datafusion_cli, "--quiet", "--format", "csv", "-c", below, "-c", table,
+                                       "-c", sql.replace("//", "/")],
         "duckdb": lambda sql: [args.duckdb, "-csv", "-c", view, "-c", sql],
     }
 

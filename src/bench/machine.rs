@@ -27,15 +27,13 @@ impl Machine {
                 line.trim_start_matches([' ', '\t', ':', '=']).trim_matches(['"', ' ']).to_owned()
             })
         };
-        let memory = file("/proc/meminfo").and_then(|text| value(&text, "MemTotal"));
-        let kilobytes = memory.and_then(|text| text.strip_suffix("kB")?.trim().parse::<u64>().ok());
         let name = file("/etc/os-release").and_then(|text| value(&text, "PRETTY_NAME"));
         let kernel = file("/proc/sys/kernel/osrelease").map(|release| format!("Linux {}", release.trim()));
         let os: Vec<String> = name.into_iter().chain(kernel).collect();
         Machine {
             cpu: file("/proc/cpuinfo").and_then(|text| value(&text, "model name")),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            memory_bytes: kilobytes.map(|kilobytes| kilobytes * 1024),
+            memory_bytes: crate::machine::memory_bytes(),
             os: if os.is_empty() { std::env::consts::OS.to_owned() } else { os.join(", ") },
             arch: std::env::consts::ARCH.to_owned(),
             load_average: file("/proc/loadavg").and_then(|text| text.split(' ').next()?.parse().ok()),

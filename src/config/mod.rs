@@ -86,6 +86,7 @@ pub struct Warehouse {
 #[derive(Debug, Clone, Deserialize)]
 pub struct Limits {
     pub memory_mib: usize,
+    pub query_memory_mib: usize,
     pub spill_dir: String,
     pub record_mib_max: usize,
     pub tag_kib_max: usize,

@@ -121,7 +121,7 @@ pub(super) fn failed(error: DataFusionError) -> Error {
 fn failed_as(error: &DataFusionError) -> Error {
     match error.find_root() {
         DataFusionError::ResourcesExhausted(_) => Error::failed("the query ran out of memory").hint(
-            "raise it with `--set limits.memory_mib=N`, or point `limits.spill_dir` to a disk with more space",
+            "raise it with `--set limits.memory_mib=N` (of `sql`: `limits.query_memory_mib`), or point `limits.spill_dir` to a disk with more space",
         ),
         root if root.to_string().contains("No space left") => Error::failed("the query cannot spill to disk")
             .hint("free some space, or point `limits.spill_dir` to a larger disk"),

@@ -21,7 +21,7 @@ use crate::effects::Effects;
 use crate::engine::{Joins, Query, Sql, is_file};
 use crate::error::{Error, Result};
 use crate::ledger::{self, Ledger};
-use crate::pipeline::{open_engine, open_store};
+use crate::pipeline::{open_engine, open_query_engine, open_store};
 
 pub use compare::{Compared, Examples, Pair, compare};
 pub use content::Content;
@@ -65,7 +65,11 @@ impl Explorer {
             "" => std::env::temp_dir(),
             folder => PathBuf::from(folder),
         };
-        let sql = Sql::new(&open_engine(first, scratch)?, joins);
+        let engine = match joins {
+            Joins::Hashed => open_query_engine(first, scratch)?,
+            Joins::Sorted => open_engine(first, scratch)?,
+        };
+        let sql = Sql::new(&engine, joins);
         for (place, pipeline) in pipelines.iter().enumerate() {
             if pipelines[..place].iter().any(|before| before.name == pipeline.name) {
                 return Err(Error::usage(format!("two pipelines are called `{}`", pipeline.name)));

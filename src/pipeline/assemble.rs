@@ -11,6 +11,7 @@ use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 use crate::ledger;
 use crate::load::Destination;
+use crate::machine;
 use crate::partition::Window;
 use crate::plan::{Plan, Until};
 use crate::schema::Format;
@@ -148,8 +149,23 @@ pub fn open_source(pipeline: &Pipeline, effects: &Effects) -> Result<Source> {
 
 /// The engine under the pipeline's limits; what does not fit spills to `scratch`.
 pub fn open_engine(pipeline: &Pipeline, scratch: PathBuf) -> Result<Engine> {
+    engine_within(pipeline, pipeline.limits.memory_mib << 20, scratch)
+}
+
+/// The same for queries that people wait for: a backfill runs beside others, `sql` has the machine.
+pub fn open_query_engine(pipeline: &Pipeline, scratch: PathBuf) -> Result<Engine> {
+    let limits = &pipeline.limits;
+    let half = || machine::memory_bytes().and_then(|bytes| usize::try_from(bytes / 2).ok());
+    let memory_bytes = match limits.query_memory_mib {
+        0 => half().unwrap_or(0).max(limits.memory_mib << 20),
+        mib => mib << 20,
+    };
+    engine_within(pipeline, memory_bytes, scratch)
+}
+
+fn engine_within(pipeline: &Pipeline, memory_bytes: usize, scratch: PathBuf) -> Result<Engine> {
     Engine::new(engine::Options {
-        memory_bytes: pipeline.limits.memory_mib << 20,
+        memory_bytes,
         spill_dir: Some(scratch),
         batch_rows: pipeline.limits.batch_rows,
         ..engine::Options::default()

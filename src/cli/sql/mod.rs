@@ -38,8 +38,9 @@ A file is named in quotes, as a path, file://… or gs://…: .parquet, .csv and
 more than 100,000 different ones. \"flows@RUN\", in double quotes, is the table of another run.
 
 The SQL is DataFusion's, much like PostgreSQL's; one SELECT a call. It spills to disk beyond
-`limits.memory_mib`. On a terminal a table shows 1,000 rows, unless --limit says otherwise; one
-that is wider than the terminal is folded: its columns in parts, ten rows at a time.
+`limits.query_memory_mib`, which is half of the machine's memory by default. On a terminal a table
+shows 1,000 rows, unless --limit says otherwise; one that is wider than the terminal is folded: its
+columns in parts, ten rows at a time.
 
 On a terminal, without a query, there is a shell. A statement ends with `;`, Tab completes, Ctrl-C
 stops the query and not the shell, and `\\?` lists the rest: \\d, \\timing, \\format, \\chart, \\o, \\q.
