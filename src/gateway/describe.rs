@@ -9,11 +9,13 @@ use crate::schema::{Column, ColumnType, Columns, Mode};
 pub(super) struct Description {
     pipeline: String,
     columns: Columns,
+    scheme: &'static str,
 }
 
 impl Description {
-    pub(super) fn new(pipeline: &str, columns: &Columns) -> Description {
-        Description { pipeline: pipeline.to_owned(), columns: columns.clone() }
+    pub(super) fn new(pipeline: &str, columns: &Columns, has_tls: bool) -> Description {
+        let scheme = if has_tls { "https" } else { "http" };
+        Description { pipeline: pipeline.to_owned(), columns: columns.clone(), scheme }
     }
 
     /// The columns of a row, and an example.
@@ -118,6 +120,7 @@ impl Description {
             let what = escape(response["description"].as_str().unwrap_or_default());
             answers += &format!("<tr><td>{status}<td>{what}\n");
         }
+        let scheme = self.scheme;
         let example = escape(&self.example().to_string().replace('\'', "'\\''"));
         format!(
             "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>api2bq gateway: {name}</title>\n\
@@ -125,7 +128,7 @@ impl Description {
             <h1>{name}</h1>\n<p>Rows are sent to <code>POST /v1/{name}</code>: one object, an array, or an object a \
             line (<code>application/x-ndjson</code>); gzip too.\n\
             <pre>curl -u USER -H 'Content-Type: application/json' \\\n  -d '{example}' \\\n  \
-            http://HOST/v1/{name}</pre>\n\
+            {scheme}://HOST/v1/{name}</pre>\n\
             <h2>Fields</h2>\n<table><tr><th>name<th>type<th><th>takes\n{rows}</table>\n\
             <h2>Answers</h2>\n<table>\n{answers}</table>\n\
             <p><a href=\"/openapi.json\">OpenAPI document</a> \u{b7} <a href=\"/v1/{name}/metadata\">metadata</a> \

@@ -24,7 +24,7 @@ use super::spool::{Folder, Refused, Spool};
 use crate::effects::Clock;
 use crate::error::Result;
 use crate::schema::{Columns, Format};
-use crate::serve::{self, Peer, Server};
+use crate::serve::{self, Peer, Server, Tls};
 
 /// What the HTTP side needs.
 #[derive(Debug)]
@@ -33,6 +33,7 @@ pub struct Options {
     /// Names by which it is reached, beside addresses and `localhost`.
     pub hosts: Vec<String>,
     pub connections_max: usize,
+    pub tls: Option<Tls>,
     /// Of the one pipeline that is served.
     pub pipeline: String,
     pub columns: Columns,
@@ -68,7 +69,7 @@ pub async fn start(options: Options, spool: Arc<Spool<Folder>>, letters: Vec<Hea
         keys.restore(head);
     }
     let front = Arc::new(Front {
-        description: Description::new(&options.pipeline, &options.columns),
+        description: Description::new(&options.pipeline, &options.columns, options.tls.is_some()),
         memory: Memory::new(options.limits, options.gate.users()),
         pipeline: options.pipeline,
         columns: options.columns,
@@ -102,6 +103,7 @@ pub async fn start(options: Options, spool: Arc<Spool<Folder>>, letters: Vec<Hea
         connections_max: options.connections_max,
         closes_quiet: true,
         strict_heads: true,
+        tls: options.tls,
         ..serve::Options::new(options.listen)
     };
     Server::start_with(server, router).await

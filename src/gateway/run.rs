@@ -23,7 +23,7 @@ use crate::effects::Effects;
 use crate::error::{Error, Result};
 use crate::pipeline::{open_store, stage_options};
 use crate::retry::Policy;
-use crate::serve::Server;
+use crate::serve::{Server, Tls};
 
 /// How a gateway is run.
 #[derive(Debug)]
@@ -38,6 +38,7 @@ pub struct Settings {
     pub limits: Limits,
     pub pace: Pace,
     pub connections_max: usize,
+    pub tls: Option<Tls>,
 }
 
 /// A gateway at work.
@@ -103,6 +104,7 @@ impl Gateway {
             listen: settings.listen,
             hosts: settings.hosts,
             connections_max: settings.connections_max,
+            tls: settings.tls,
             pipeline: pipeline.name.clone(),
             columns: pipeline.columns.clone(),
             gate,

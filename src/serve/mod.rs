@@ -1,5 +1,6 @@
 //! How every server here listens: loopback unless told otherwise, Host checked, slow clients cut off.
 
+mod tls;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -23,7 +24,8 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tower::util::{MapRequest, MapResult};
 
 use crate::error::{Error, Result};
-use wire::{Seen, Wire};
+pub use tls::Tls;
+use wire::{Seen, Stream, Wire};
 
 /// 10 s for a client to send its headers: axum has no such limit of its own.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,12 +47,14 @@ pub struct Options {
     pub closes_quiet: bool,
     /// Heads that others could read in another way get 400.
     pub strict_heads: bool,
+    /// Then nothing is said but by TLS.
+    pub tls: Option<Tls>,
 }
 
 impl Options {
     pub fn new(listen: SocketAddr) -> Options {
-        let hosts = Vec::new();
-        Options { listen, hosts, connections_max: CONNECTIONS_MAX, closes_quiet: false, strict_heads: false }
+        let (hosts, connections_max) = (Vec::new(), CONNECTIONS_MAX);
+        Options { listen, hosts, connections_max, closes_quiet: false, strict_heads: false, tls: None }
     }
 }
 
@@ -84,6 +88,7 @@ impl From<Infallible> for HangUp {
 #[derive(Debug)]
 pub struct Server {
     addr: SocketAddr,
+    scheme: &'static str,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -112,18 +117,19 @@ impl Server {
         let router = router.layer(middleware::from_fn(move |request: Request, next: Next| {
             check_host(addr, Arc::clone(&hosts), request, next)
         }));
+        let scheme = if options.tls.is_some() { "https" } else { "http" };
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(accept_loop(listener, router, options, stopped));
-        Ok(Server { addr, stop, task })
+        Ok(Server { addr, scheme, stop, task })
     }
 
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// `http://127.0.0.1:port`, for clients.
+    /// `http://127.0.0.1:port`, for clients; with TLS `https://…`.
     pub fn url(&self) -> String {
-        format!("http://{}", self.addr)
+        format!("{}://{}", self.scheme, self.addr)
     }
 
     /// Stops accepting, lets open requests end for at most a second, and returns.
@@ -204,7 +210,7 @@ async fn accept_loop(
             }
         };
         let _ = stream.set_nodelay(true);
-        let (wire, seen) = Wire::new(stream);
+        let seen = Arc::new(Seen::new());
         let heads = options.strict_heads.then(|| Arc::clone(&seen));
         let marked = MapRequest::new(router.clone(), move |mut request: axum::http::Request<_>| {
             request.extensions_mut().insert(Peer(peer));
@@ -214,16 +220,27 @@ async fn accept_loop(
             request
         });
         let service = TowerToHyperService::new(MapResult::new(marked, answer_or_hang_up));
-        let mut stopped = stopped.clone();
-        let still_open = Arc::clone(&open);
+        let (mut stopped, tls, still_open) = (stopped.clone(), options.tls.clone(), Arc::clone(&open));
+        let read = Arc::clone(&seen);
         // Locked until it is in the list, so that it cannot end before.
         let mut list = open.open();
         let connection = connections.spawn(async move {
             let _slot = slot;
             let _entry = Entry(still_open, number);
+            let stream: Box<dyn Stream> = match tls {
+                None => Box::new(stream),
+                Some(tls) => {
+                    let shaken = tokio::select! {
+                        shaken = tokio::time::timeout(HEADER_TIMEOUT, tls.accept(stream)) => shaken,
+                        _ = stopped.changed() => return,
+                    };
+                    let Ok(Some(stream)) = shaken else { return };
+                    Box::new(stream)
+                }
+            };
             let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
             builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-            let connection = builder.serve_connection(TokioIo::new(wire), service);
+            let connection = builder.serve_connection(TokioIo::new(Wire::new(stream, read)), service);
             tokio::pin!(connection);
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,

@@ -12,15 +12,18 @@ use std::time::Instant;
 
 use axum::http::{HeaderMap, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// More than hyper's hundred headers have; beyond it a head is not looked at.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
+/// TCP, or TLS on top of it: what is looked at is what the client says, not how it is packed.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 /// A stream that remembers what was read of the head at hand.
-#[derive(Debug)]
 pub(super) struct Wire {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     seen: Arc<Seen>,
 }
 
@@ -40,14 +43,18 @@ struct State {
 }
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream) -> (Wire, Arc<Seen>) {
-        let state = State { head: Vec::new(), body_left: 0, is_lost: false, last_read: Instant::now() };
-        let seen = Arc::new(Seen(Mutex::new(state)));
-        (Wire { stream, seen: Arc::clone(&seen) }, seen)
+    pub(super) fn new(stream: Box<dyn Stream>, seen: Arc<Seen>) -> Wire {
+        Wire { stream, seen }
     }
 }
 
 impl Seen {
+    /// Of a connection that has just been made.
+    pub(super) fn new() -> Seen {
+        let state = State { head: Vec::new(), body_left: 0, is_lost: false, last_read: Instant::now() };
+        Seen(Mutex::new(state))
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -184,8 +191,7 @@ mod tests {
         let mut with_length = HeaderMap::new();
         with_length.insert(header::CONTENT_LENGTH, "9".parse().unwrap());
         for cut in 0..all.len() {
-            let state = State { head: Vec::new(), body_left: 0, is_lost: false, last_read: Instant::now() };
-            let seen = Seen(Mutex::new(state));
+            let seen = Seen::new();
             let mut asked = false;
             for part in [&all[..cut], &all[cut..]] {
                 seen.state().read(part.as_bytes());

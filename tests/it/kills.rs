@@ -14,7 +14,7 @@ use crate::compare::Compare;
 use crate::context::{Running, TestContext};
 use crate::process::{Process, Warehouse};
 
-fn setting(name: &str) -> Option<u64> {
+pub fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|n| n.parse().unwrap_or_else(|_| panic!("{name}={n} is no number")))
 }
 

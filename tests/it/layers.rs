@@ -23,13 +23,15 @@ const ALSO: [(&str, &[&str]); 3] = [
     ("emulator", &["error", "engine", "serve", "location"]),
 ];
 
-const DOORS: [(&str, &[&str]); 14] = [
+const DOORS: [(&str, &[&str]); 16] = [
     ("reqwest", &["source/http.rs", "bigquery/"]),
     ("encoding_rs", &["decode/encoding.rs"]),
     ("object_store", &["stage/", "engine/", "emulator/"]),
     ("gcp_bigquery_client", &["bigquery/"]),
     ("yup_oauth2", &["bigquery/"]),
     ("axum", &["serve/", "demo/", "emulator/", "gateway/"]),
+    ("tokio_rustls", &["serve/"]),
+    ("rustls_pki_types", &["serve/"]),
     ("argon2", &["gateway/"]),
     ("prometheus_client", &["gateway/"]),
     ("clap", &["cli/"]),

@@ -2,6 +2,7 @@
 
 mod passwd;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use super::{duration, interrupted, output};
 use crate::config::Pipeline;
 use crate::error::{Error, Result};
 use crate::gateway::{Gateway, Limits, Pace, Settings, spool};
+use crate::serve::Tls;
 
 /// Take JSON rows by HTTP, acknowledge them once durable, load them once
 #[derive(Debug, clap::Args)]
@@ -29,7 +31,8 @@ Rows are appended to `warehouse.table`, to the day (UTC) on which they came; eve
 become one load job. What is acknowledged is loaded once, whenever the gateway, the machine or
 BigQuery stops: the next start goes on. If the disk fails to sync, the gateway ends with exit code
 1. If the spool is full, senders get 503 until rows are loaded. SIGTERM and Ctrl-C end it when open
-requests are answered.
+requests are answered. With --tls-cert it speaks TLS 1.2 and 1.3 and nothing else; SIGHUP reads
+certificate and key again.
 
 Built in is `inventory`: WH_ID, Item_Name, Item_id, Quantity_Available, Quantity_Requested and
 Backlog, into DataLoad.OIC. Your own is a pipeline.toml of which name, [warehouse] and [[columns]]
@@ -40,7 +43,8 @@ Examples:
   api2bq gateway inventory --auth-file users.txt --spool ./spool
   curl -u ann -d '{\"WH_ID\":\"WH1\",\"Item_id\":\"15\"}' -H 'Content-Type: application/json' \\
     http://127.0.0.1:8080/v1/inventory
-  api2bq gateway ./mine.toml --auth-file users.txt --listen 0.0.0.0:8080 --host gw.example.com"
+  api2bq gateway ./mine.toml --auth-file users.txt --listen 0.0.0.0:8443 --host gw.example.com \\
+    --tls-cert chain.pem --tls-key key.pem"
 )]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -54,6 +58,12 @@ pub(super) struct Args {
     /// A name by which it is reached, beside addresses and localhost; may be repeated
     #[arg(long = "host", value_name = "NAME")]
     hosts: Vec<String>,
+    /// The server's certificate in PEM, with those that signed it behind it
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Users and hashes of their passwords, as `gateway passwd` writes them
     #[arg(long, required = true, value_name = "FILE")]
     auth_file: Option<PathBuf>,
@@ -94,6 +104,13 @@ pub(super) async fn run(args: Args) -> Result<()> {
     if args.load_every.is_zero() {
         return Err(Error::usage("`--load-every` must be longer than nothing"));
     }
+    let tls = match (&args.tls_cert, &args.tls_key) {
+        (Some(certificate), Some(key)) => Some(Tls::read(certificate, key)?),
+        _ => None,
+    };
+    if tls.is_none() && !args.listen.ip().is_loopback() {
+        tracing::warn!(listen = %args.listen, "passwords and rows come in the clear; give it a certificate by `--tls-cert`, or let only a proxy with TLS reach it");
+    }
     let gateway = Gateway::start(Settings {
         pipeline: Pipeline::resolve_for_gateway(&name, &args.set)?,
         listen: args.listen,
@@ -104,8 +121,28 @@ pub(super) async fn run(args: Args) -> Result<()> {
         limits: Limits { body_bytes_max: (args.body_mib_max as usize) << 20, ..Limits::default() },
         pace: Pace { every: args.load_every, jobs_per_day: args.jobs_per_day },
         connections_max: args.connections_max as usize,
+        tls: tls.clone(),
     })
     .await?;
     output::print(&format!("taking rows for `{name}` on {}\n", gateway.url()))?;
-    gateway.run(interrupted()).await
+    tokio::select! {
+        ended = gateway.run(interrupted()) => ended,
+        never = reload_on_hangup(tls) => match never {},
+    }
+}
+
+/// Certificates are renewed every few weeks, by programs that send SIGHUP.
+async fn reload_on_hangup(tls: Option<Tls>) -> Infallible {
+    #[cfg(unix)]
+    if let Some(tls) = tls
+        && let Ok(mut hangup) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
+    {
+        while hangup.recv().await.is_some() {
+            match tls.reload() {
+                Ok(()) => tracing::info!("certificate and key were read again"),
+                Err(error) => tracing::error!(%error, "the certificate stays as it was"),
+            }
+        }
+    }
+    std::future::pending().await
 }

@@ -10,17 +10,18 @@ use std::time::{Duration, Instant};
 
 use super::{Answer, authorization, parse};
 use crate::context::TestContext;
+use crate::kills::setting;
 use crate::process::{Process, Warehouse, free_port};
 
 /// The program's gateway on a port that stays its own, and a warehouse behind it.
-struct Site {
-    context: TestContext,
-    warehouse: Mutex<Warehouse>,
-    port: u16,
+pub struct Site {
+    pub context: TestContext,
+    pub warehouse: Mutex<Warehouse>,
+    pub port: u16,
 }
 
 impl Site {
-    fn new() -> Site {
+    pub fn new() -> Site {
         let context = TestContext::new();
         let mut passwd = context.command(["gateway", "passwd", "--auth-file", "users.txt", "ann"]);
         let mut passwd = passwd.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
@@ -30,7 +31,7 @@ impl Site {
         Site { context, warehouse, port: free_port() }
     }
 
-    fn command(&self) -> Command {
+    pub fn command(&self) -> Command {
         let listen = format!("127.0.0.1:{}", self.port);
         let fixed =
             ["gateway", "inventory", "--auth-file", "users.txt", "--spool", "spool", "--load-every", "1s"];
@@ -42,8 +43,13 @@ impl Site {
     }
 
     /// Starts a gateway; back when it takes connections.
-    fn gateway(&self) -> Process {
-        let mut process = Process::start(self.command(), self.context.path("gateway.txt"));
+    pub fn gateway(&self) -> Process {
+        self.gateway_by(self.command())
+    }
+
+    /// The same, by a command that ends in that of [`Site::command`].
+    pub fn gateway_by(&self, command: Command) -> Process {
+        let mut process = Process::start(command, self.context.path("gateway.txt"));
         let started = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             assert!(process.is_alive() && started.elapsed() < Duration::from_secs(60), "{}", self.said());
@@ -52,12 +58,12 @@ impl Site {
         process
     }
 
-    fn said(&self) -> String {
+    pub fn said(&self) -> String {
         std::fs::read_to_string(self.context.path("gateway.txt")).unwrap_or_default()
     }
 
     /// `None`: no whole answer came.
-    fn post(&self, headers: &str, body: &str) -> Option<Answer> {
+    pub fn post(&self, headers: &str, body: &str) -> Option<Answer> {
         let auth = authorization("ann:secret");
         let head = format!(
             "POST /v1/inventory HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{auth}{headers}Content-Length: {}\r\n\r\n",
@@ -72,7 +78,7 @@ impl Site {
     }
 
     /// How often each WH_ID is in the table.
-    fn table(&self) -> BTreeMap<String, u64> {
+    pub fn table(&self) -> BTreeMap<String, u64> {
         let sql = "SELECT WH_ID, COUNT(*) AS n FROM DataLoad.OIC GROUP BY 1 ORDER BY 1";
         let mut command = self.context.command(["query", sql, "--format", "csv"]);
         let ended =
@@ -85,7 +91,7 @@ impl Site {
 
     /// Waits until the table has so many different rows.
     #[track_caller]
-    fn wait_for(&self, rows: usize) -> BTreeMap<String, u64> {
+    pub fn wait_for(&self, rows: usize) -> BTreeMap<String, u64> {
         let started = Instant::now();
         loop {
             let table = self.table();
@@ -103,7 +109,7 @@ impl Site {
     }
 }
 
-fn row(id: &str) -> String {
+pub fn row(id: &str) -> String {
     format!("{{\"WH_ID\":\"{id}\",\"Item_id\":\"15\",\"Backlog\":27}}")
 }
 
@@ -161,7 +167,7 @@ fn two_gateways_never_share_a_spool() {
 
 #[test]
 fn a_gateway_killed_under_load_loads_each_acknowledged_row_once_and_no_other_twice() {
-    const KILLS: u32 = 20;
+    let kills = setting("API2BQ_KILLS").unwrap_or(20);
     let site = Site::new();
     let (acknowledged, sent) = (Mutex::new(BTreeSet::new()), AtomicU64::new(0));
     let over = AtomicBool::new(false);
@@ -193,7 +199,7 @@ fn a_gateway_killed_under_load_loads_each_acknowledged_row_once_and_no_other_twi
                 }
             });
         }
-        for kill in 0..KILLS {
+        for kill in 0..kills {
             let gateway = site.gateway();
             let wait = Duration::from_millis(fastrand::u64(200..2000));
             if kill % 5 == 4 {

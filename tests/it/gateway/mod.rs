@@ -3,6 +3,7 @@
 mod answers;
 mod loads;
 mod refusals;
+mod tls;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,7 +16,7 @@ use api2bq::gateway::front::{self, Options};
 use api2bq::gateway::spool::{self, CommitOptions, Folder, Log, Spool};
 use api2bq::gateway::{Head, Letter, Limits, Metrics, Remembered};
 use api2bq::schema::{Column, ColumnType, Columns, Mode};
-use api2bq::serve::Server;
+use api2bq::serve::{Server, Tls};
 use base64::Engine as _;
 use serde_json::Value;
 
@@ -35,6 +36,7 @@ pub struct Settings {
     pub connections_max: usize,
     pub spool: spool::Options,
     pub ration: Ration,
+    pub tls: Option<Tls>,
 }
 
 impl Default for Settings {
@@ -45,6 +47,7 @@ impl Default for Settings {
             connections_max: 64,
             spool: spool::Options::default(),
             ration: Ration { burst: 1000, every: Duration::from_secs(1) },
+            tls: None,
         }
     }
 }
@@ -99,7 +102,7 @@ impl Gateway {
 
     pub async fn restart(&mut self) {
         self.stop().await;
-        let Settings { users, limits, connections_max, spool, ration } = self.settings.clone();
+        let Settings { users, limits, connections_max, spool, ration, tls } = self.settings.clone();
         let disk = Folder::open(&self.dir.path().join("spool")).expect("a folder");
         let (log, mended) = Log::open(disk.clone(), spool).expect("a log");
         assert_eq!(mended, []);
@@ -113,6 +116,7 @@ impl Gateway {
             listen: "127.0.0.1:0".parse().expect("an address"),
             hosts: vec!["gateway.example".into()],
             connections_max,
+            tls,
             pipeline: "inventory".into(),
             columns: columns(),
             gate: Gate::new(Users::parse(&users, "users").expect("users"), ration).expect("a gate"),
