@@ -77,6 +77,10 @@ struct Active<F> {
     is_cut: bool,
 }
 
+/// A file that makes room when it goes.
+const RESERVE: &str = "reserve";
+const RESERVE_BYTES: usize = 64 << 10;
+
 pub(super) fn file_name(number: u64) -> String {
     format!("{number:016x}.seg")
 }
@@ -118,6 +122,7 @@ impl<D: Disk> Log<D> {
             disk.remove(&file_name(number)).map_err(|e| failed("remove an empty segment", e))?;
         }
         disk.sync_folder().map_err(|e| failed("sync its folder", e))?;
+        keep_reserve(&disk);
         let next_number = next_number + 1;
         let sealed_bytes = sealed.values().map(|sealed: &Sealed| sealed.bytes).sum();
         Ok((Log { disk, options, sealed, sealed_bytes, active, next_number, stopped: None }, mended))
@@ -193,9 +198,7 @@ impl<D: Disk> Log<D> {
             return Err(self.stop("cannot sync a segment", &error));
         }
         self.active.is_cut = false;
-        let number = self.next_number;
-        self.next_number += 1;
-        let next = match start(&self.disk, number) {
+        let next = match self.start_next() {
             Ok(next) => next,
             Err(error) if error.is_sync => return Err(self.stop("cannot sync a new segment", &error.error)),
             Err(error) => {
@@ -208,6 +211,20 @@ impl<D: Disk> Log<D> {
         self.sealed.insert(id.number, sealed);
         self.sealed_bytes += bytes;
         Ok(Some(sealed))
+    }
+
+    /// On a full disk by giving up the reserve: what cannot be sealed cannot be loaded, and then nothing
+    /// would ever make room.
+    fn start_next(&mut self) -> Result<Active<D::File>, StartError> {
+        let mut start_one = || {
+            let number = self.next_number;
+            self.next_number += 1;
+            start(&self.disk, number)
+        };
+        match start_one() {
+            Err(error) if !error.is_sync && self.disk.remove(RESERVE).is_ok() => start_one(),
+            started => started,
+        }
     }
 
     /// Segments that wait to be loaded, in their order.
@@ -227,7 +244,9 @@ impl<D: Disk> Log<D> {
         if !others.is_empty() {
             self.disk.sync_folder().map_err(|e| failed("sync its folder", e))?;
         }
-        self.remove_one(*first)
+        self.remove_one(*first)?;
+        keep_reserve(&self.disk);
+        Ok(())
     }
 
     fn remove_one(&mut self, id: SegmentId) -> Result<()> {
@@ -299,6 +318,17 @@ pub fn read<D: Disk>(disk: &D, id: SegmentId) -> Result<Vec<(u64, Vec<u8>)>> {
         return Err(Error::new(Kind::Damaged, damaged));
     }
     Ok(found.records.into_iter().map(|r| (r.sequence, bytes[r.payload].to_vec())).collect())
+}
+
+/// Takes room of the disk for [`Log::start_next`], if there is any. Not compressible, where disks do that.
+fn keep_reserve<D: Disk>(disk: &D) {
+    // An error is most often that it is there.
+    let Ok(mut file) = disk.create(RESERVE) else { return };
+    let mut bytes = vec![0; RESERVE_BYTES];
+    fastrand::fill(&mut bytes);
+    if file.append(&bytes).is_err() {
+        let _ = disk.remove(RESERVE);
+    }
 }
 
 struct StartError {

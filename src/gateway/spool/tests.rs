@@ -254,6 +254,35 @@ fn a_full_spool_refuses_and_takes_again_when_a_segment_is_gone() {
 }
 
 #[test]
+fn a_disk_that_is_full_to_the_last_byte_is_emptied_by_loading_and_takes_again() {
+    for (seed, capacity) in (0..200).zip((70_000..).step_by(37)) {
+        let disk = ModelDisk::new(seed, None);
+        disk.live(u64::MAX, false);
+        disk.holds(capacity);
+        let (mut log, _) = Log::open(disk.clone(), Options::default()).unwrap();
+        let mut told = Vec::new();
+        for _ in 0..3 {
+            let before = told.len();
+            while let Ok(sequence) = log.append(&[b'x'; 100]) {
+                match log.commit() {
+                    Ok(()) => told.push(sequence),
+                    Err(refused) => {
+                        assert_eq!(refused, Refused::Full);
+                        break;
+                    }
+                }
+            }
+            assert!(told.len() > before, "{capacity} bytes: nothing fits in the room that was made");
+            // There is one segment, and no byte for the head of a second one but the reserve's.
+            let sealed = log.seal().unwrap_or_else(|e| panic!("{capacity} bytes: {e}")).unwrap();
+            let rows: Vec<u64> = read(&disk, sealed.id).unwrap().into_iter().map(|(row, _)| row).collect();
+            assert_eq!(rows, told[before..]);
+            log.remove(&[sealed.id]).unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_spool_belongs_to_one_process() {
     let dir = tempfile::tempdir().unwrap();
     let folder = Folder::open(dir.path()).unwrap();

@@ -1,6 +1,7 @@
 //! The gateway's HTTP side over raw sockets: what comes in, on purpose or by mistake.
 
 mod answers;
+mod disks;
 mod loads;
 mod refusals;
 mod tls;

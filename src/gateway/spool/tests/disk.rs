@@ -28,6 +28,8 @@ struct State {
     left: u64,
     faults: bool,
     lie: Option<Lie>,
+    /// Bytes that fit on it.
+    capacity: usize,
 }
 
 /// `None` removes the name. A rename is two of them that come or go together.
@@ -61,7 +63,8 @@ impl ModelDisk {
         let random = fastrand::Rng::with_seed(seed);
         let (inodes, unsynced) = (Vec::new(), Vec::new());
         let (names, durable_names) = (BTreeMap::new(), BTreeMap::new());
-        let state = State { random, inodes, names, durable_names, unsynced, left: 0, faults: true, lie };
+        let (left, faults, capacity) = (0, true, usize::MAX);
+        let state = State { random, inodes, names, durable_names, unsynced, left, faults, lie, capacity };
         ModelDisk(Arc::new(Mutex::new(state)))
     }
 
@@ -73,6 +76,11 @@ impl ModelDisk {
     pub(super) fn live(&self, operations: u64, faults: bool) {
         let mut state = self.state();
         (state.left, state.faults) = (operations, faults);
+    }
+
+    /// Nothing more fits on it than so many bytes, faults or none.
+    pub(super) fn holds(&self, capacity: usize) {
+        self.state().capacity = capacity;
     }
 
     pub(super) fn is_dead(&self) -> bool {
@@ -229,9 +237,11 @@ impl DiskFile for ModelFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.disk.state();
         state.operation()?;
-        let (dies, full) = (state.left == 0, state.fails(15));
+        let used: usize = state.names.values().map(|inode| state.inodes[*inode].content.len()).sum();
+        let room = state.capacity.saturating_sub(used);
+        let (dies, full) = (state.left == 0, state.fails(15) || room < bytes.len());
         // A kill and a full disk both leave a part of a write behind.
-        let part = if dies || full { state.random.usize(..=bytes.len()) } else { bytes.len() };
+        let part = if dies || full { state.random.usize(..=bytes.len()).min(room) } else { bytes.len() };
         let inode = &mut state.inodes[self.inode];
         let at = inode.content.len();
         inode.content.extend_from_slice(&bytes[..part]);
