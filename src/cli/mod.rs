@@ -1,5 +1,6 @@
 //! The command line: what was typed, turned into what the flows take. One file per command.
 
+mod access;
 mod backfill;
 mod bench;
 mod completions;
@@ -9,6 +10,7 @@ mod diff;
 mod emulator;
 mod gateway;
 mod gc;
+mod load_test;
 mod output;
 mod promote;
 mod query;
@@ -51,6 +53,7 @@ Examples:
   api2bq query 'SELECT COUNT(*) FROM LANL.flows'  GoogleSQL, with its price first
   api2bq table show LANL.flows                    columns, partitions, times and labels
   api2bq gateway inventory --auth-file users.txt  take rows by HTTP, and load them
+  api2bq load-test inventory --user ann           how fast a gateway answers
   api2bq bench                                    how fast the stages are on this machine
 
 Exit codes:
@@ -60,7 +63,8 @@ Exit codes:
 
 Environment:
   GOOGLE_APPLICATION_CREDENTIALS, GOOGLE_CLOUD_PROJECT, BIGQUERY_EMULATOR_HOST,
-  STORAGE_EMULATOR_HOST, API2BQ_<KEY> for any pipeline key, RUST_LOG, NO_COLOR";
+  STORAGE_EMULATOR_HOST, API2BQ_<KEY> for any pipeline key, API2BQ_GATEWAY_PASSWORD, RUST_LOG,
+  NO_COLOR";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -78,6 +82,7 @@ enum Command {
     Source(source::Args),
     Emulator(emulator::Args),
     Gateway(gateway::Args),
+    LoadTest(load_test::Args),
     Bench(bench::Args),
     #[command(hide = true)]
     BenchStage(bench::StageArgs),
@@ -146,7 +151,7 @@ pub fn run() -> ExitCode {
     let ended = runtime.block_on(async {
         let (serves, stops_itself) = (cli.command.serves(), cli.command.stops_itself());
         let interrupted_hint = cli.command.interrupted_hint();
-        let measures = matches!(cli.command, Command::Bench(_));
+        let measures = matches!(cli.command, Command::Bench(_) | Command::LoadTest(_));
         let command = cli.command.run(&cli.global);
         let ended = tokio::select! {
             ended = command => Some(ended),
@@ -244,6 +249,7 @@ impl Command {
             Command::Source(args) => source::run(args).await,
             Command::Emulator(args) => emulator::run(args).await,
             Command::Gateway(args) => gateway::run(args).await,
+            Command::LoadTest(args) => load_test::run(args, global).await,
             Command::Bench(args) => bench::run(args, global).await,
             Command::BenchStage(_) => bench::run_stage().await,
             Command::Completions(args) => completions::completions(&args),

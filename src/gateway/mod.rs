@@ -28,11 +28,13 @@
 
 pub mod auth;
 mod body;
+pub mod client;
 mod describe;
 pub mod front;
 mod kept_keys;
 mod keys;
 mod letter;
+pub mod load_test;
 mod metrics;
 mod out;
 mod payload;

@@ -281,3 +281,23 @@ fn credentials_show_no_secret() {
     }
     canaries.verdict();
 }
+
+#[test]
+fn a_load_test_shows_no_password() {
+    let mut canaries = Canaries::new();
+    let echo = Server::start(|request| {
+        let request = String::from_utf8_lossy(request).into_owned();
+        let error = serde_json::json!({ "status": 500, "reason": request, "message": request });
+        answer("500 Internal Server Error", "", &serde_json::json!({ "error": error }).to_string())
+    });
+    let arguments = ["load-test", "inventory", "--user", USER, "--url", &format!("http://{}", echo.host)];
+    canaries.run(&Case {
+        name: "load test",
+        arguments: arguments.map(str::to_owned).to_vec(),
+        environment: vec![("API2BQ_GATEWAY_PASSWORD", PASSWORD.to_owned())],
+        code: 1,
+        says: "answered 500: GET /v1/inventory/metadata",
+    });
+    assert!(echo.received().contains(&STANDARD.encode(format!("{USER}:{PASSWORD}"))), "it was sent");
+    canaries.verdict();
+}

@@ -1,10 +1,10 @@
 //! `api2bq gateway passwd`: a user's line in the file of users.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
+use crate::cli::access::{ask, read_line};
 use crate::error::{Error, Result};
 use crate::gateway::auth::hash_password;
 use crate::telemetry::say;
@@ -76,25 +76,6 @@ fn read_password(user: &str) -> Result<String> {
         return Err(Error::usage("the two passwords differ"));
     }
     Ok(password)
-}
-
-fn ask(prompt: &str) -> Result<String> {
-    eprint!("{prompt}");
-    let echo = |flag: &str| Command::new("stty").arg(flag).stdin(Stdio::inherit()).status();
-    let is_hidden = echo("-echo").is_ok_and(|status| status.success());
-    let line = read_line();
-    if is_hidden {
-        let _ = echo("echo");
-        eprintln!();
-    }
-    line
-}
-
-fn read_line() -> Result<String> {
-    let mut line = String::new();
-    let read = std::io::stdin().lock().read_line(&mut line);
-    read.map_err(|e| Error::usage("cannot read the password from standard input").caused_by(e))?;
-    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// Writes beside it and renames: after a crash it is the old file or the new one.

@@ -2,6 +2,7 @@
 
 mod answers;
 mod disks;
+mod load_test;
 mod loads;
 mod refusals;
 mod tls;
