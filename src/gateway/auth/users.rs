@@ -112,4 +112,17 @@ mod tests {
             assert!(!format!("{error:?}").contains("hunter2"));
         }
     }
+
+    #[test]
+    fn nobodys_password_costs_what_a_users_does() {
+        let params = Params::new(8 << 10, 3, 1, Some(24)).unwrap();
+        let dear = hash(&Argon2::new(Algorithm::Argon2i, Version::V0x13, params), b"x").unwrap();
+        let users = Users::parse(&format!("ann:{dear}"), "u").unwrap();
+        let (known, nobody) = (users.hashes["ann"].password_hash(), users.nobody.password_hash());
+        assert_eq!((nobody.algorithm, nobody.version), (known.algorithm, known.version));
+        assert_eq!(nobody.params, known.params);
+        let length = |hash: &PasswordHash<'_>| hash.hash.map(|output| output.len());
+        assert_eq!(length(&nobody), length(&known));
+        assert!(!users.verify("bob", b"") && !users.verify("bob", b"x") && users.verify("ann", b"x"));
+    }
 }

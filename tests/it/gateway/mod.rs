@@ -1,10 +1,12 @@
 //! The gateway's HTTP side over raw sockets: what comes in, on purpose or by mistake.
 
 mod answers;
+mod crowds;
 mod disks;
 mod load_test;
 mod loads;
 mod refusals;
+mod strangers;
 mod tls;
 
 use std::io::{Read, Write};
