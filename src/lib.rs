@@ -52,6 +52,7 @@ pub mod since;
 pub mod guard;
 pub mod forecast;
 pub mod explore;
+pub mod generations;
 pub mod pipeline;
 pub mod sample;
 pub mod promote;

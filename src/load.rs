@@ -3,7 +3,7 @@
 use crate::bigquery::{BigQuery, JobFailure, LoadJob, TableId, Write, load_job_id};
 use crate::error::{Error, Kind, Result};
 use crate::manifest::{Loaded, Mode, StagedPartition, Target};
-use crate::partition::{Partition, Window};
+use crate::partition::Partition;
 use crate::schema::Columns;
 
 /// Where the rows of a pipeline go.
@@ -57,12 +57,12 @@ pub enum Outcome {
 pub async fn load(
     bigquery: &BigQuery,
     destination: &Destination,
-    window: Window,
+    origin: &str,
     staged: &StagedPartition,
     generation: u32,
 ) -> Result<Outcome> {
     let partition = destination.table.partition(staged.partition);
-    let job_id = job_id(destination, window, staged, generation);
+    let job_id = job_id(destination, origin, staged, generation);
     let appends = destination.mode == Mode::Append;
     let job = LoadJob {
         id: &job_id,
@@ -157,15 +157,11 @@ fn mismatch(partition: &TableId, job_id: &str, found: u64, expected: u64) -> Err
     .hint("the same command loads the staged files again, by another job")
 }
 
-/// The id of the job that loads a staged partition.
-pub fn job_id(
-    destination: &Destination,
-    window: Window,
-    staged: &StagedPartition,
-    generation: u32,
-) -> String {
+/// The id of the job that loads a staged partition. `origin` names what the rows were staged from: the key
+/// of a window, or of a segment. Where they are appended, the same rows from elsewhere are other rows.
+pub fn job_id(destination: &Destination, origin: &str, staged: &StagedPartition, generation: u32) -> String {
     let Destination { pipeline, table, mode, .. } = destination;
-    let appends = (*mode == Mode::Append).then_some(window);
+    let appends = (*mode == Mode::Append).then_some(origin);
     load_job_id(pipeline, table, staged.partition, appends, generation, &staged.logical_hash)
 }
 
@@ -215,7 +211,7 @@ mod tests {
                 columns: columns.clone(),
                 mode: Mode::Replace,
             };
-            job_id(&destination, Window { after: 0, before: 1 }, &staged, 0)
+            job_id(&destination, "0-1", &staged, 0)
         };
         let ids: BTreeSet<String> = names.iter().map(id).collect();
         assert_eq!(ids.len(), names.len(), "{ids:#?}");

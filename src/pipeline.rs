@@ -12,6 +12,7 @@
 //! entry in its place goes on from that one.
 
 mod assemble;
+mod loads;
 mod reading;
 
 use std::path::PathBuf;
@@ -27,11 +28,11 @@ use crate::effects::{Door, Effects};
 use crate::error::{Error, Kind, Result};
 use crate::forecast::{Asked, Forecast};
 use crate::guard;
-use crate::holdings::{Holdings, Load, Windows};
+use crate::holdings::{Holdings, Windows};
 use crate::ledger;
-use crate::load::{self, Destination, Outcome};
-use crate::manifest::{Event, Loaded, Manifest, Mode, StagedPartition, WindowCounts};
-use crate::partition::{Partition, Window};
+use crate::load::{self, Destination};
+use crate::manifest::{Event, Loaded, Manifest, WindowCounts};
+use crate::partition::Window;
 use crate::plan::{Plan, Until, rejects_folder, window_folder};
 use crate::receipt::{Receipt, WindowReceipt};
 use crate::retry::Policy;
@@ -47,10 +48,6 @@ pub use assemble::{
     stage_options,
 };
 pub use reading::{Decoded, Records, records};
-
-/// Failed jobs of earlier runs that are passed over for one partition; each is one that some run
-/// sent and whose failure no journal tells of.
-const FOUND_MAX: u32 = 20;
 
 /// Everything a backfill works with.
 #[derive(Debug)]
@@ -267,7 +264,7 @@ impl Backfill {
         let finish = async { writer.finish(&self.store, folder) };
         let mut written = self.effects.pass(Door::Files, || format!("finish {window}"), finish).await?;
         for staged in &mut written.partitions {
-            staged.job_id = load::job_id(&self.destination, window, staged, 0);
+            staged.job_id = load::job_id(&self.destination, &window.key(), staged, 0);
         }
         let mut rejects = None;
         if counts.rejects > 0 {
@@ -285,7 +282,7 @@ impl Backfill {
     /// that are not are fetched again, and put back if they come out as the very same bytes.
     async fn prove_staged(&self, window: Window, folder: &str, manifest: &Manifest) -> Result<()> {
         self.destination.agrees_with(&manifest.target)?;
-        let Some(url) = self.first_damaged(manifest).await? else { return Ok(()) };
+        let Some(url) = self.store.first_damaged(manifest).await? else { return Ok(()) };
         tracing::warn!(%window, file = url, "staged file is not as it was staged; fetching the window again");
         let mut tries = self.retry.tries(&self.effects, Door::Source, window.to_string());
         let (again, written) = loop {
@@ -299,124 +296,6 @@ impl Backfill {
                 .hint("the source has other records now; `--new-run` stages and loads them instead"));
         }
         written.restore(&self.store).await
-    }
-
-    async fn first_damaged<'m>(&self, manifest: &'m Manifest) -> Result<Option<&'m str>> {
-        for file in manifest.partitions.iter().flat_map(|partition| &partition.files) {
-            let outside = || Error::new(Kind::Damaged, format!("`{}` is not in this staging area", file.url));
-            let name = self.store.name_of(&file.url).ok_or_else(outside)?;
-            if !self.store.holds(name, file.bytes, &file.sha256).await? {
-                return Ok(Some(&file.url));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The first partition of a loaded window that is not as it was loaded. Days without records
-    /// have nothing to lose; what came into them since is taken out on the way.
-    async fn first_gone<'l>(
-        &self,
-        bigquery: &BigQuery,
-        manifest: &Manifest,
-        loaded: &'l [Loaded],
-        holdings: &Holdings,
-    ) -> Result<Option<&'l Loaded>> {
-        for ours in loaded {
-            let (table, partition) = (&manifest.target.table, ours.partition);
-            let holds = holdings.of_partition(table, partition);
-            let is_ours = |load: &Load| load.job_id.as_ref() == Some(&ours.job_id);
-            if manifest.target.appends() {
-                // Whoever replaced the day since meant it. Others may be appending to it just now.
-                let expected = holds.iter().map(|load| load.rows).sum::<u64>();
-                let is_there = !holds.iter().any(is_ours)
-                    || load::rows(bigquery, &self.destination, partition).await? >= expected;
-                if !is_there {
-                    return Err(guard::lost_appended(table, partition, expected));
-                }
-                continue;
-            }
-            // What was appended since lies on top of ours, unless ours is not there any more.
-            let on_top = holds.iter().filter(|_| holds.iter().any(is_ours));
-            let rows = on_top.clone().map(|load| load.rows).sum::<u64>().max(ours.output_rows);
-            let ended_ms = on_top.map(|load| load.ended_ms).max().unwrap_or(ours.ended_ms);
-            if !load::is_still_there(bigquery, &self.destination, partition, rows, ended_ms).await? {
-                guard::refuse_to_drop(&self.pipeline, table, partition, holdings)?;
-                return Ok(Some(ours));
-            }
-        }
-        self.clear_days_without_records(bigquery, manifest).await?;
-        Ok(None)
-    }
-
-    /// Replaces the days of a window for which there are no rows by nothing.
-    async fn clear_days_without_records(&self, bigquery: &BigQuery, manifest: &Manifest) -> Result<()> {
-        if manifest.target.appends() {
-            return Ok(());
-        }
-        let (first, last) = manifest.window.days();
-        for day in first..=last {
-            let partition = Partition::of_day(self.pipeline.epoch, day)?;
-            if !manifest.partitions.iter().any(|staged| staged.partition == partition) {
-                load::clear(bigquery, &self.destination, partition).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The load jobs of one intent.
-    async fn load(&self, bigquery: &BigQuery, chain: &mut Chain, manifest: &Manifest) -> Result<Vec<Loaded>> {
-        self.clear_days_without_records(bigquery, manifest).await?;
-        let mut loaded = Vec::with_capacity(manifest.partitions.len());
-        for staged in &manifest.partitions {
-            loaded.push(self.load_partition(bigquery, chain, manifest.window, staged).await?);
-        }
-        Ok(loaded)
-    }
-
-    /// One partition's load job to its end. A failed one goes into the chain, and the next
-    /// generation is tried if another try can help.
-    async fn load_partition(
-        &self,
-        bigquery: &BigQuery,
-        chain: &mut Chain,
-        window: Window,
-        staged: &StagedPartition,
-    ) -> Result<Loaded> {
-        let partition = staged.partition;
-        let mut found = 0;
-        let mut tries = self.retry.tries(&self.effects, Door::BigQuery, format!("partition `{partition}`"));
-        loop {
-            let generation = chain.state().generation(partition);
-            let job_id = load::job_id(&self.destination, window, staged, generation);
-            let failure = match load::load(bigquery, &self.destination, window, staged, generation).await {
-                Ok(Outcome::Loaded(done)) => {
-                    tracing::info!(%partition, rows = done.output_rows, job_id = done.job_id, "partition loaded");
-                    return Ok(done);
-                }
-                Ok(Outcome::Failed(failure)) => failure,
-                Err(error) => {
-                    if error.kind() == Kind::Mismatch && self.destination.mode == Mode::Replace {
-                        // Its job will say the same for ever; the next run loads the files by another.
-                        let reason = error.to_string();
-                        chain.append(Event::Failed { partition, generation, job_id, reason }).await?;
-                    }
-                    return Err(error);
-                }
-            };
-            let reason = format!("{}: {}", failure.reason, failure.message);
-            let error = Error::failed(format!(
-                "load job `{job_id}` of partition `{partition}` failed: {reason}"
-            ))
-            .hint("nothing was changed in the table; the same command tries again with the staged files");
-            chain.append(Event::Failed { partition, generation, job_id, reason }).await?;
-            // An old failure says nothing about a new try; but where there is always another one,
-            // something else is wrong.
-            found += u32::from(failure.found);
-            if failure.found && found <= FOUND_MAX {
-                continue;
-            }
-            tries.wait_or(if failure.transient { error.retryable() } else { error }).await?;
-        }
     }
 
     /// Fetches and decodes one window, keeping nothing.

@@ -247,7 +247,7 @@ async fn load_all(
     let loads = (0..).zip(staged).map(|(at, staged)| async move {
         // Where windows append, jobs are told apart by theirs.
         let window = Window { after: at, before: at + 1 };
-        match load::load(bigquery, destination, window, staged, 0).await? {
+        match load::load(bigquery, destination, &window.key(), staged, 0).await? {
             Outcome::Loaded(_) => Ok(()),
             Outcome::Failed(failure) => {
                 Err(Error::failed(format!("load job failed: {}: {}", failure.reason, failure.message)))

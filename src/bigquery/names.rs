@@ -4,7 +4,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use crate::partition::{Partition, Window};
+use crate::partition::Partition;
 
 /// `project.dataset.table`, and the partition behind a `$`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,8 +43,8 @@ impl fmt::Display for TableId {
 /// Job ids take 1,024 characters, dataset and table names as many each.
 const NAME_LENGTH_MAX: usize = 200;
 
-/// `api2bq_<pipeline>-<dataset>-<table>_<partition>_g<generation>_<20 hex of the logical hash>`; of a window that
-/// appends, the window is behind the partition.
+/// `api2bq_<pipeline>-<dataset>-<table>_<partition>_g<generation>_<20 hex of the logical hash>`; of rows that
+/// are appended, the window or segment that they come from is behind the partition.
 ///
 /// Without it, a record that comes again in a later window, alone with itself, would have the id of the
 /// job that brought it first: its rows would never be appended, and counted twice.
@@ -56,13 +56,13 @@ pub fn load_job_id(
     pipeline: &str,
     table: &TableId,
     partition: Partition,
-    appends: Option<Window>,
+    appends_from: Option<&str>,
     generation: u32,
     logical_hash: &str,
 ) -> String {
-    let window = appends.map_or_else(String::new, |window| format!("_{}", window.key()));
+    let origin = appends_from.map_or_else(String::new, |origin| format!("_{origin}"));
     format!(
-        "api2bq_{}-{}-{}_{partition}{window}_g{generation}_{}",
+        "api2bq_{}-{}-{}_{partition}{origin}_g{generation}_{}",
         distinct(pipeline),
         distinct(&table.dataset),
         distinct(&table.table),
@@ -101,8 +101,8 @@ mod tests {
             id("0123456789abcdef0123456789abcdef"),
             "api2bq_flows-LANL-my--n--flows-24d3cce0_20110101_g3_0123456789abcdef0123"
         );
-        let window = Window { after: 0, before: 10_800 };
-        let appends = load_job_id("flows", &table, Partition::from_date(date), Some(window), 0, "01");
+        let window = Some("0000000000-0000010800");
+        let appends = load_job_id("flows", &table, Partition::from_date(date), window, 0, "01");
         assert!(appends.ends_with("_20110101_0000000000-0000010800_g0_01"), "{appends}");
         // A slice of the first 20 bytes once panicked here: one entry stopped the whole run.
         assert_eq!(id("é"), "api2bq_flows-LANL-my--n--flows-24d3cce0_20110101_g3_-");

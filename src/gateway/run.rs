@@ -21,7 +21,8 @@ use crate::bigquery::{self, BigQuery, TableId};
 use crate::config::Pipeline;
 use crate::effects::Effects;
 use crate::error::{Error, Result};
-use crate::pipeline::{open_store, stage_options};
+use crate::load::Destination;
+use crate::pipeline::{destination, open_store, stage_options};
 use crate::retry::Policy;
 use crate::serve::{Server, Tls};
 
@@ -85,16 +86,17 @@ impl Gateway {
 
         let warehouse = &pipeline.warehouse;
         let out = Out {
-            pipeline: pipeline.name.clone(),
-            columns: pipeline.columns.clone(),
-            table: TableId::new(&warehouse.project, &warehouse.dataset, &warehouse.table),
-            location: warehouse.location.clone(),
+            destination: Destination {
+                table: TableId::new(&warehouse.project, &warehouse.dataset, &warehouse.table),
+                ..destination(pipeline)
+            },
             spool: Arc::clone(&spool),
             keys,
             stage: stage_options(pipeline),
             store,
             scratch,
             bigquery,
+            retry: retry(pipeline),
             effects,
             pace: settings.pace,
             metrics: Arc::clone(&metrics),
@@ -146,13 +148,17 @@ impl Gateway {
     }
 }
 
-/// A client that never gives up for good: a gateway runs for months.
+/// Nothing is given up for good: a gateway runs for months.
+fn retry(pipeline: &Pipeline) -> Policy {
+    Policy { retries_max: u64::MAX, ..pipeline.limits.retry() }
+}
+
 async fn connect(pipeline: &Pipeline, effects: &Effects) -> Result<BigQuery> {
     BigQuery::connect(bigquery::Options {
         project: pipeline.warehouse.project.clone(),
         location: pipeline.warehouse.location.clone(),
         poll_max: Duration::from_secs(pipeline.warehouse.poll_seconds_max.max(1)),
-        retry: Policy { retries_max: u64::MAX, ..pipeline.limits.retry() },
+        retry: retry(pipeline),
         effects: effects.clone(),
         emulator: None,
     })

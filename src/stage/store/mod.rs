@@ -15,6 +15,7 @@ use super::journal::sha256_hex;
 use super::write_error;
 use crate::effects::{Door, Effects};
 use crate::error::{Error, Kind, Result};
+use crate::manifest::Manifest;
 use crate::retry::Policy;
 use bucket::Bucket;
 use folder::Folder;
@@ -227,6 +228,18 @@ impl Store {
     pub async fn holds(&self, name: &str, bytes: u64, sha256: &str) -> Result<bool> {
         let found = self.read(name).await?;
         Ok(found.is_some_and(|found| found.len() as u64 == bytes && sha256_hex(&found) == sha256))
+    }
+
+    /// The first file of an intent that is not there as it was staged.
+    pub async fn first_damaged<'m>(&self, manifest: &'m Manifest) -> Result<Option<&'m str>> {
+        for file in manifest.partitions.iter().flat_map(|partition| &partition.files) {
+            let outside = || Error::new(Kind::Damaged, format!("`{}` is not in this staging area", file.url));
+            let name = self.name_of(&file.url).ok_or_else(outside)?;
+            if !self.holds(name, file.bytes, &file.sha256).await? {
+                return Ok(Some(&file.url));
+            }
+        }
+        Ok(None)
     }
 
     /// Takes an object away. One that is not there is as good.
