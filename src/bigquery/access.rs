@@ -12,6 +12,7 @@ pub struct Need {
 impl Need {
     pub const GET_TABLE: Need = need("bigquery.tables.get", "BigQuery Metadata Viewer");
     pub const GET_DATA: Need = need("bigquery.tables.getData", "BigQuery Data Viewer");
+    pub const INSERT_ROWS: Need = need("bigquery.tables.updateData", "BigQuery Data Editor");
     pub const RUN_JOB: Need = need("bigquery.jobs.create", "BigQuery Job User");
     pub const EXPORT: Need = need("bigquery.tables.export", "BigQuery Data Viewer");
     pub const LIST_TABLES: Need = need("bigquery.tables.list", "BigQuery Metadata Viewer");

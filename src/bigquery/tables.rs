@@ -149,7 +149,7 @@ impl BigQuery {
     }
 }
 
-fn path(id: &TableId) -> String {
+pub(super) fn path(id: &TableId) -> String {
     segments(&["projects", &id.project, "datasets", &id.dataset, "tables", &id.decorated()])
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gcp_bigquery_client::error::BQError;
-use reqwest::header::{DATE, IF_MATCH, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, DATE, IF_MATCH, RETRY_AFTER};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
@@ -22,7 +22,8 @@ pub(super) struct Ask<'a> {
     pub(super) method: Method,
     pub(super) path: &'a str,
     pub(super) query: &'a [(&'a str, &'a str)],
-    pub(super) body: Option<&'a Value>,
+    /// JSON.
+    pub(super) body: Option<Bytes>,
     /// Only if the resource still has this etag.
     pub(super) if_match: Option<&'a str>,
 }
@@ -36,9 +37,13 @@ impl<'a> Ask<'a> {
         Ask::new(Method::GET, path)
     }
 
-    pub(super) fn body(self, body: &'a Value) -> Self {
-        Ask { body: Some(body), ..self }
+    pub(super) fn body(self, body: &Value) -> Self {
+        Ask { body: Some(text_of(body)), ..self }
     }
+}
+
+fn text_of(body: &Value) -> Bytes {
+    body.to_string().into()
 }
 
 /// An answer of 2xx.
@@ -146,6 +151,7 @@ impl BigQuery {
         query: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Result<Value, Refusal>> {
+        let body = body.map(text_of);
         let asked = self.ask_once(&Ask { method, path, query, body, if_match: None }).await?;
         Ok(asked.map(|answer| answer.document))
     }
@@ -194,8 +200,8 @@ impl BigQuery {
         if let Some(etag) = ask.if_match {
             request = request.header(IF_MATCH, etag);
         }
-        if let Some(body) = ask.body {
-            request = request.json(body);
+        if let Some(body) = &ask.body {
+            request = request.header(CONTENT_TYPE, "application/json").body(body.clone());
         }
         let response = match request.send().await {
             Ok(response) => response,
@@ -255,6 +261,7 @@ impl BigQuery {
         query: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Result<Value, Refusal>> {
+        let body = body.map(text_of);
         let asked = self.ask(what, &Ask { method, path, query, body, if_match: None }).await?;
         Ok(asked.map(|answer| answer.document))
     }

@@ -23,7 +23,8 @@ Anything else is refused with an error, never run with another meaning.
 
 Faults, each for the next N calls or jobs, then over. `@TEXT` behind one keeps it to calls whose
 `METHOD /path`, or jobs whose id, has TEXT in it:
-  503=N, rate-limit=N     refuse a call by 503 backendError or 403 rateLimitExceeded
+  503=N                   refuse a call by 503 backendError
+  429=N, rate-limit=N     refuse a call by rateLimitExceeded, under 429 or 403
   drop=N, drop-after=N    hang up without an answer: before doing what was asked, or after
   drop-after-insert=N     insert a job, then hang up
   late-insert=K:N         hang up on the insert of a job, which lands K calls later

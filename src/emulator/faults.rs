@@ -53,6 +53,7 @@ pub struct Fault {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
     Busy,
+    TooMany,
     RateLimit,
     Drop,
     DropAfter,
@@ -67,7 +68,7 @@ enum Kind {
 }
 
 /// For messages; `--help` explains them.
-const NAMES: &str = "503=N, rate-limit=N, drop=N, drop-after=N, drop-after-insert=N, late-insert=K:N, lose-job=N, \
+const NAMES: &str = "503=N, 429=N, rate-limit=N, drop=N, drop-after=N, drop-after-insert=N, late-insert=K:N, lose-job=N, \
                      running-polls=K:N, fail-job=REASON:N, row-count-off=N, storage-503=N, storage-lost=N, \
                      each with `@TEXT` behind it or without";
 
@@ -86,6 +87,7 @@ impl FromStr for Fault {
         };
         let plain = match name {
             "503" => Some(Kind::Busy),
+            "429" => Some(Kind::TooMany),
             "rate-limit" => Some(Kind::RateLimit),
             "drop" => Some(Kind::Drop),
             "drop-after" => Some(Kind::DropAfter),
@@ -163,7 +165,7 @@ impl Faults {
         let call = format_args!("{method} {decoded}");
         let inserts = method == Method::POST && path.ends_with("/jobs");
         let kind = self.take(call, |kind| match kind {
-            Kind::Busy | Kind::RateLimit | Kind::Drop | Kind::DropAfter => !is_object,
+            Kind::Busy | Kind::TooMany | Kind::RateLimit | Kind::Drop | Kind::DropAfter => !is_object,
             Kind::DropAfterInsert => inserts,
             Kind::StorageBusy => is_object,
             Kind::StorageLost => is_object && method == Method::PUT,
@@ -178,6 +180,7 @@ impl Faults {
             details: Vec::new(),
         };
         Some(match kind {
+            Kind::TooMany => Bad::Refuse(fault(429, "rateLimitExceeded")),
             Kind::RateLimit => Bad::Refuse(fault(403, "rateLimitExceeded")),
             Kind::Drop => Bad::HangUp,
             Kind::DropAfter | Kind::DropAfterInsert => Bad::HangUpAfter,

@@ -31,6 +31,7 @@ mod google;
 mod googlesql;
 mod help;
 mod hints;
+mod inserts;
 mod kills;
 mod layers;
 mod main_job;
