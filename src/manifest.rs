@@ -35,6 +35,8 @@ pub enum Event {
     Loaded { partitions: Vec<Loaded> },
     /// An attempt at the window ended here. For people: nothing is decided by it.
     Stopped { reason: String },
+    /// Rows of the gateway that went without a load job: each of them has its answer.
+    Streamed(Streamed),
 }
 
 impl Entry {
@@ -72,6 +74,8 @@ impl Entry {
             Event::Failed { .. } | Event::Loaded { .. } if !intended => {
                 damaged("it tells of a load that nothing before it intends")
             }
+            Event::Streamed(_) if !chain.is_empty() => damaged("its rows are those of a load"),
+            Event::Streamed(streamed) if !streamed.adds_up() => damaged("its counts do not add up"),
             _ => Ok(()),
         }
     }
@@ -86,6 +90,8 @@ pub struct WindowState<'c> {
     pub loaded: Option<&'c [Loaded]>,
     /// Why the last attempt ended, unless it ended well.
     pub stopped: Option<&'c str>,
+    /// Set where rows went without a load job.
+    pub streamed: Option<&'c Streamed>,
     /// The failed jobs, in order.
     pub failures: Vec<(Partition, u32)>,
 }
@@ -106,6 +112,7 @@ impl<'c> WindowState<'c> {
                 }
                 Event::Loaded { partitions } => state.loaded = Some(partitions),
                 Event::Stopped { reason } => state.stopped = Some(reason),
+                Event::Streamed(streamed) => state.streamed = Some(streamed),
             }
         }
         state
@@ -246,6 +253,32 @@ pub struct StagedFile {
     pub sha256: String,
 }
 
+/// What became of rows that were sent to a table one by one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Streamed {
+    /// Keys of the segments that they were in.
+    pub segments: Vec<String>,
+    /// `project.dataset.table`, with the suffix of a table that is made like it.
+    pub table: String,
+    /// Rows whose senders were told that they are accepted.
+    pub rows: u64,
+    /// Rows that BigQuery said it has.
+    pub inserted: u64,
+    /// Rows that BigQuery will not have, each a line of the file.
+    pub rejected: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejects: Option<StagedFile>,
+}
+
+impl Streamed {
+    /// Every row has one answer, and those that were refused are kept.
+    pub fn adds_up(&self) -> bool {
+        let kept = self.rejects.as_ref().map_or(0, |file| file.rows);
+        u128::from(self.rows) == u128::from(self.inserted) + u128::from(self.rejected)
+            && kept == self.rejected
+    }
+}
+
 /// What BigQuery said of a load job that ended well.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loaded {
@@ -261,6 +294,31 @@ pub struct Loaded {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_streamed_row_has_one_answer_and_a_refused_one_is_kept() {
+        let file = |rows| StagedFile { url: String::new(), rows, bytes: 0, sha256: String::new() };
+        let streamed = |rows, inserted, rejected, rejects| {
+            let (segments, table) = (vec!["1".into()], "p.d.t".into());
+            Streamed { segments, table, rows, inserted, rejected, rejects }
+        };
+        assert!(streamed(3, 3, 0, None).adds_up() && streamed(3, 2, 1, Some(file(1))).adds_up());
+        assert!(!streamed(3, 2, 1, None).adds_up() && !streamed(3, 2, 0, None).adds_up());
+        let entry = |number, event| Entry {
+            run: "r".into(),
+            number,
+            epoch: 1,
+            previous: String::new(),
+            nonce: String::new(),
+            written_unix_ms: 0,
+            event,
+        };
+        let lost = entry(1, Event::Streamed(streamed(3, 2, 0, None)));
+        assert_eq!(lost.follows("r", &[], "").expect_err("a row is missing").kind(), Kind::Damaged);
+        let whole = entry(1, Event::Streamed(streamed(3, 3, 0, None)));
+        whole.follows("r", &[], "").expect("it adds up");
+        assert!(entry(2, whole.event.clone()).follows("r", &[whole], "").is_err(), "once");
+    }
 
     #[test]
     fn counts_that_do_not_fit_do_not_add_up() {

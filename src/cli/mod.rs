@@ -258,15 +258,15 @@ impl Command {
     }
 }
 
-/// `24h`, `2d`, `30m`, `0s`.
+/// `24h`, `2d`, `30m`, `0s`, `500ms`.
 fn duration(text: &str) -> Result<std::time::Duration, String> {
-    let units = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
-    let parsed = units.iter().find_map(|(unit, seconds)| {
+    let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+    let parsed = units.iter().find_map(|(unit, millis)| {
         let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
-        number.checked_mul(*seconds)
+        number.checked_mul(*millis)
     });
-    let seconds = parsed.ok_or_else(|| "want an age as `24h`, `2d`, `30m` or `0s`".to_owned())?;
-    Ok(std::time::Duration::from_secs(seconds))
+    let millis = parsed.ok_or_else(|| "want a time as `24h`, `2d`, `30m`, `0s` or `500ms`".to_owned())?;
+    Ok(std::time::Duration::from_millis(millis))
 }
 
 const ONLY_READS: &str = "this command only reads: nothing was changed";

@@ -1,5 +1,7 @@
 //! `api2bq rejects`: why records were rejected, with examples.
 
+mod gateway;
+
 use std::collections::BTreeMap;
 
 use clap::ValueEnum;
@@ -28,11 +30,15 @@ With --format json: run, rejects (all of them), kept, reasons (reason, count, wi
 example). With --format ndjson every kept reject, as it is in the staging area: after, before, offset,
 line and column where they exist, reason, raw, or raw_base64 where it is no UTF-8.
 
+With --gateway the rows that BigQuery refused to `api2bq gateway --out stream`. As ndjson each has
+id (of the request), index (in its body), field, reason, message and raw (the row as it was sent).
+
 Examples:
   api2bq rejects flows
+  api2bq rejects inventory --gateway
   api2bq rejects flows --day 3 --format ndjson | jq -r .raw")]
 pub(super) struct Args {
-    /// A built-in pipeline (`flows`) or the path of a pipeline.toml
+    /// A built-in pipeline (`flows`, `inventory`) or the path of a pipeline.toml
     pipeline: String,
     /// The run, by its id or the start of it [default: the one last written to]
     #[arg(long, value_name = "RUN")]
@@ -40,6 +46,9 @@ pub(super) struct Args {
     /// Only the window of this day: a day number or a date
     #[arg(long, value_name = "DAY")]
     day: Option<Bound>,
+    /// Rows of the gateway that BigQuery refused
+    #[arg(long, conflicts_with_all = ["run", "day"])]
+    gateway: bool,
     /// Override a key of the pipeline
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -81,6 +90,11 @@ pub(super) struct Reason {
 const EXAMPLE_LENGTH: usize = 400;
 
 pub(super) async fn run(args: Args) -> Result<()> {
+    if args.gateway {
+        let pipeline = Pipeline::resolve_for_gateway(&args.pipeline, &args.set)?;
+        let store = open_store(&pipeline, &Effects::default())?;
+        return gateway::run(&store, &pipeline.name, args.format).await;
+    }
     let pipeline = Pipeline::resolve(&args.pipeline, &args.set)?;
     let store = open_store(&pipeline, &Effects::default())?;
     let ledger = ledger::read(&store, &pipeline.name).await?;

@@ -2,6 +2,7 @@
 
 mod builtin;
 mod checks;
+mod gateway;
 mod layers;
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::retry::Policy;
 use crate::schema::{Column, ColumnType, Columns, Format, Mode};
 
 use checks::{absolute_url, check_name, check_project_and_dataset, check_table, check_warehouse, stage_url};
+pub use gateway::{GatewaySettings, WayOut};
 pub use layers::{Origin, Shown, is_secret};
 
 /// A pipeline with every setting resolved and checked.
@@ -41,6 +43,7 @@ pub struct Pipeline {
     pub warehouse: Warehouse,
     pub promote_sql: String,
     pub promote_days: u32,
+    pub gateway: GatewaySettings,
     pub limits: Limits,
     shown: Vec<Shown>,
 }
@@ -157,6 +160,7 @@ struct Raw {
     stage: StageSettings,
     warehouse: Warehouse,
     promote: Promote,
+    gateway: GatewaySettings,
     limits: Limits,
     #[serde(default)]
     columns: Vec<Column>,
@@ -262,6 +266,7 @@ fn check_for_gateway(raw: Raw, shown: Vec<Shown>) -> Result<Pipeline> {
     let columns = Columns::new(raw.columns)?;
     check_project_and_dataset(&raw.warehouse)?;
     check_table("table", &raw.warehouse.table)?;
+    raw.gateway.check()?;
     for (key, zero) in [
         ("limits.attempts", raw.limits.attempts == 0),
         ("stage.file_mib_max", raw.stage.file_mib_max == 0),
@@ -290,6 +295,7 @@ fn check_for_gateway(raw: Raw, shown: Vec<Shown>) -> Result<Pipeline> {
         warehouse: raw.warehouse,
         promote_sql: String::new(),
         promote_days: raw.promote.days,
+        gateway: raw.gateway,
         limits: raw.limits,
         shown,
     })
@@ -394,6 +400,7 @@ fn check(raw: Raw, stage_sql: String, promote_sql: String, shown: Vec<Shown>) ->
         warehouse: raw.warehouse,
         promote_sql,
         promote_days: raw.promote.days,
+        gateway: raw.gateway,
         limits: raw.limits,
         shown,
     })

@@ -39,6 +39,21 @@ fn wrong_keys_and_values_are_named_with_the_next_step() {
 }
 
 #[test]
+fn a_way_out_that_is_none_and_a_suffix_that_leads_nowhere_are_refused() {
+    let gateway = |set: &[&str]| {
+        let set: Vec<String> = set.iter().map(|&pair| pair.to_owned()).collect();
+        Pipeline::resolve_for_gateway("inventory", &set).map(|pipeline| pipeline.gateway)
+    };
+    assert_eq!(gateway(&[]).expect("resolves").way_out().expect("a way"), WayOut::Batch);
+    let refusal = |set: &[&str]| gateway(set).expect_err("refused").to_string();
+    assert_eq!(refusal(&["gateway.out=pigeon"]), "`gateway.out` `pigeon` is unknown");
+    assert!(refusal(&["gateway.template_suffix=_x"]).contains("needs `gateway.out = \"stream\"`"));
+    let stream = ["gateway.out=stream", "gateway.template_suffix=_x"];
+    assert_eq!(gateway(&stream).expect("resolves").template_suffix, "_x");
+    assert!(refusal(&["gateway.out=stream", "gateway.template_suffix=a/b"]).contains("cannot end"));
+}
+
+#[test]
 fn secrets_in_urls_are_not_in_the_settings() {
     let pipeline = flows(&["source.url=https://u:canary@host/x?token=canary"]).expect("resolves");
     assert!(!pipeline.settings().iter().any(|s| s.value.contains("canary")));

@@ -1,10 +1,12 @@
 //! What a record of the spool holds: a body as it came, and what its sender was told.
 
+use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
 
-use super::payload::Rejected;
+use super::payload::{self, Rejected};
 use crate::error::{Error, Kind, Result};
-use crate::schema::Format;
+use crate::partition::SECONDS_PER_DAY;
+use crate::schema::{Columns, Format};
 
 /// One request that was, or will be, answered with "Submitted".
 ///
@@ -47,6 +49,22 @@ impl Head {
     pub fn format(&self) -> Format {
         if self.is_lines { Format::Ndjson } else { Format::Json }
     }
+
+    /// When it came, in seconds since 1970.
+    pub fn second(&self) -> i64 {
+        i64::try_from(self.unix_ms / 1000).unwrap_or(0)
+    }
+
+    /// The day on which it came. Day 1 is that of second 0.
+    pub fn day(&self) -> i64 {
+        self.second().div_euclid(SECONDS_PER_DAY) + 1
+    }
+
+    /// Where its accepted rows stand in the body, from 0.
+    pub fn accepted_indexes(&self) -> impl Iterator<Item = u64> + '_ {
+        let mut rejected = self.rejected.iter().map(|rejected| rejected.index).peekable();
+        (0..).filter(move |index| rejected.next_if_eq(index).is_none())
+    }
 }
 
 impl Letter {
@@ -56,6 +74,20 @@ impl Letter {
         bytes.push(b'\n');
         bytes.extend_from_slice(&self.body);
         Ok(bytes)
+    }
+
+    /// The rows that were accepted, which are those that fit now.
+    pub fn rows(&self, columns: &Columns) -> Result<Vec<RecordBatch>> {
+        let (batches, _) = payload::rows(&self.body, self.head.format(), columns)?;
+        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        if rows as u64 != self.head.accepted {
+            let Head { accepted, id, .. } = &self.head;
+            let message =
+                format!("{accepted} rows of `{id}` were accepted, and {rows} of them fit the columns now");
+            return Err(Error::usage(message)
+                .hint("start the gateway with the columns it had, until its spool is empty"));
+        }
+        Ok(batches)
     }
 
     pub fn parse(bytes: &[u8]) -> Result<Letter> {

@@ -25,7 +25,10 @@ pub struct Metrics {
     committed_records: Counter,
     spool_bytes: Gauge<u64, AtomicU64>,
     rows_loaded: Counter,
+    rows_refused: Counter,
     jobs: Family<Outcome, Counter>,
+    inserts: Family<Outcome, Counter>,
+    out_fails: Gauge<u64, AtomicU64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -60,9 +63,16 @@ impl Metrics {
             counter("rows_acknowledged", "Rows that are durable, and whose sender was told so");
         let rows_rejected = counter("rows_rejected", "Rows that do not fit the columns");
         let rows_loaded = counter("rows_loaded", "Rows that BigQuery has");
+        let rows_refused =
+            counter("rows_refused", "Rows that BigQuery will not have, kept among the rejects");
         let committed_records = counter("spool_records", "Bodies written to the spool");
         let jobs = Family::default();
         registry.register("load_jobs", "Load jobs, by how they ended", jobs.clone());
+        let inserts = Family::default();
+        registry.register("insert_requests", "Requests of streamed rows, by how they ended", inserts.clone());
+        let out_fails = Gauge::default();
+        let help = "1 while rows wait because the last try to bring some to BigQuery failed";
+        registry.register("out_fails", help, out_fails.clone());
         let spool_bytes = Gauge::default();
         let help = "Bytes of the spool that wait to be loaded";
         registry.register_with_unit("backlog", help, Unit::Bytes, spool_bytes.clone());
@@ -77,7 +87,10 @@ impl Metrics {
             committed_records,
             spool_bytes,
             rows_loaded,
+            rows_refused,
             jobs,
+            inserts,
+            out_fails,
         }
     }
 
@@ -100,6 +113,20 @@ impl Metrics {
     pub(super) fn job(&self, is_done: bool) {
         let outcome = if is_done { "done" } else { "failed" };
         self.jobs.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    pub(super) fn streamed(&self, inserted: u64, refused: u64) {
+        self.rows_loaded.inc_by(inserted);
+        self.rows_refused.inc_by(refused);
+    }
+
+    pub(super) fn insert(&self, is_done: bool) {
+        let outcome = if is_done { "done" } else { "failed" };
+        self.inserts.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    pub(super) fn out_fails(&self, fails: bool) {
+        self.out_fails.set(u64::from(fails));
     }
 
     pub(super) fn answered(&self, code: u16, took: Duration) {

@@ -99,6 +99,7 @@ impl Gateway {
             retry: retry(pipeline),
             effects,
             pace: settings.pace,
+            settings: pipeline.gateway.clone(),
             metrics: Arc::clone(&metrics),
             looks_back: true,
         };

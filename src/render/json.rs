@@ -4,8 +4,27 @@ use std::io::{self, Write};
 
 use arrow::record_batch::RecordBatch;
 
-use super::Rows;
 use super::value::{columns, push_object};
+use super::{Rows, cannot_write};
+use crate::error::Result;
+
+/// Each row as an object whose values are texts, or null: what takes numbers of JSON for 64-bit floats
+/// takes these whole.
+pub fn text_objects(batch: &RecordBatch) -> Result<Vec<String>> {
+    let columns = columns(batch).map_err(cannot_write)?;
+    let object = |row| {
+        let mut text = String::new();
+        for (index, (name, column)) in columns.iter().enumerate() {
+            text.push_str(if index > 0 { "," } else { "{" });
+            text.push_str(name);
+            text.push(':');
+            column.push_json_text(&mut text, row);
+        }
+        text.push('}');
+        text
+    };
+    Ok((0..batch.num_rows()).map(object).collect())
+}
 
 pub(super) struct Json {
     out: Box<dyn Write + Send>,

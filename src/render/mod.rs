@@ -25,6 +25,8 @@ use arrow::record_batch::RecordBatch;
 
 use crate::error::{Error, Result};
 
+pub use json::text_objects;
+
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {

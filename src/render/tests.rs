@@ -4,8 +4,9 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{
-    ArrayRef, DictionaryArray, Float32Array, Int32Array, Int64Array, LargeStringArray, NullArray,
-    StringArray, StringViewArray, TimestampNanosecondArray, UInt64Array,
+    ArrayRef, BooleanArray, DictionaryArray, Float32Array, Float64Array, Int32Array, Int64Array,
+    LargeStringArray, NullArray, StringArray, StringViewArray, TimestampMicrosecondArray,
+    TimestampNanosecondArray, UInt64Array,
 };
 use arrow::datatypes::Int32Type;
 use arrow::record_batch::RecordBatch;
@@ -77,6 +78,23 @@ fn types_that_bigquery_does_not_have_are_written_too() {
         "\n"
     );
     assert_eq!(text(Format::Ndjson, &[rows]), expected);
+}
+
+/// insertAll takes numbers of JSON for 64-bit floats.
+#[test]
+fn objects_of_texts_keep_every_digit() {
+    let rows = batch(vec![
+        ("i", Arc::new(Int64Array::from(vec![Some(i64::MAX), None]))),
+        ("f", Arc::new(Float64Array::from(vec![0.1, f64::NEG_INFINITY]))),
+        ("b", Arc::new(BooleanArray::from(vec![true, false]))),
+        ("t", Arc::new(TimestampMicrosecondArray::from(vec![1, 0]).with_timezone("UTC"))),
+        ("s", Arc::new(StringArray::from(vec!["a\"\n", ""]))),
+    ]);
+    let expected = [
+        r#"{"i":"9223372036854775807","f":"0.1","b":"true","t":"1970-01-01T00:00:00.000001Z","s":"a\"\n"}"#,
+        r#"{"i":null,"f":"-Infinity","b":"false","t":"1970-01-01T00:00:00Z","s":""}"#,
+    ];
+    assert_eq!(text_objects(&rows).unwrap(), expected);
 }
 
 #[test]

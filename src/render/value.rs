@@ -156,6 +156,17 @@ impl<'a> Column<'a> {
         }
     }
 
+    /// The text as a string of JSON, null for NULL.
+    pub(super) fn push_json_text(&self, out: &mut String, row: usize) {
+        if self.is_null(row) {
+            out.push_str("null");
+            return;
+        }
+        let mut text = String::new();
+        self.push_text(&mut text, row);
+        push_quoted(out, &text);
+    }
+
     pub(super) fn push_json(&self, out: &mut String, row: usize) {
         if self.is_null(row) {
             out.push_str("null");

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 
 use super::{duration, interrupted, output};
 use crate::config::Pipeline;
@@ -27,20 +27,26 @@ many rows were accepted and which were rejected, and comes once the accepted one
 The same request with the same Idempotency-Key is stored once, for 24 hours. GET / is a page for
 senders; /openapi.json, /v1/PIPELINE/metadata, /healthz, /readyz and /metrics are there too.
 
-Rows are appended to `warehouse.table`, to the day (UTC) on which they came; every --load-every they
-become one load job. What is acknowledged is loaded once, whenever the gateway, the machine or
-BigQuery stops: the next start goes on. If the disk fails to sync, the gateway ends with exit code
-1. If the spool is full, senders get 503 until rows are loaded. SIGTERM and Ctrl-C end it when open
-requests are answered. With --tls-cert it speaks TLS 1.2 and 1.3 and nothing else; SIGHUP reads
-certificate and key again.
+Rows are appended to `warehouse.table`, to the day (UTC) on which they came. There are two ways out:
+  --out batch    every --load-every they become one load job; each acknowledged row is loaded once,
+                 whenever the gateway, the machine or BigQuery stops: the next start goes on
+  --out stream   they go by insertAll within a second, each at least once: after a kill or a lost
+                 answer rows are sent again under the same insertId, which BigQuery drops for about
+                 a minute, as well as it can. Rows that it refuses become rejects:
+                 `api2bq rejects PIPELINE --gateway`. gateway.template_suffix, skip_invalid_rows and
+                 ignore_unknown_values are passed on
+If the disk fails to sync, the gateway ends with exit code 1. If the spool is full, senders get 503
+until rows have left. SIGTERM and Ctrl-C end it when open requests are answered. With --tls-cert it
+speaks TLS 1.2 and 1.3 and nothing else; SIGHUP reads certificate and key again.
 
 Built in is `inventory`: WH_ID, Item_Name, Item_id, Quantity_Available, Quantity_Requested and
-Backlog, into DataLoad.OIC. Your own is a pipeline.toml of which name, [warehouse] and [[columns]]
-count.
+Backlog, into DataLoad.OIC. Your own is a pipeline.toml of which name, [warehouse], [gateway] and
+[[columns]] count.
 
 Examples:
   api2bq gateway passwd --auth-file users.txt ann
   api2bq gateway inventory --auth-file users.txt --spool ./spool
+  api2bq gateway inventory --auth-file users.txt --out stream
   curl -u ann -d '{\"WH_ID\":\"WH1\",\"Item_id\":\"15\"}' -H 'Content-Type: application/json' \\
     http://127.0.0.1:8080/v1/inventory
   api2bq gateway ./mine.toml --auth-file users.txt --listen 0.0.0.0:8443 --host gw.example.com \\
@@ -73,9 +79,13 @@ pub(super) struct Args {
     /// Bytes that may wait there, in MiB; one more, and senders get 503
     #[arg(long, default_value_t = 4096, value_name = "MIB", value_parser = clap::value_parser!(u64).range(32..))]
     spool_mib_max: u64,
-    /// How often rows are loaded: 90s make 960 of the 1,500 load jobs that a table takes a day
-    #[arg(long, default_value = "90s", value_name = "DURATION", value_parser = duration)]
-    load_every: Duration,
+    /// How rows leave, instead of the pipeline's `gateway.out`
+    #[arg(long, value_enum)]
+    out: Option<Out>,
+    /// How often rows leave [default: 90s, 960 of the 1,500 load jobs that a table takes a day; 500ms for
+    /// stream]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    load_every: Option<Duration>,
     /// Load jobs a day, failed ones included; then rows wait until the next day
     #[arg(long, default_value_t = 1400, value_name = "N")]
     jobs_per_day: u64,
@@ -90,6 +100,12 @@ pub(super) struct Args {
     set: Vec<String>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Out {
+    Batch,
+    Stream,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     Passwd(passwd::Args),
@@ -101,7 +117,14 @@ pub(super) async fn run(args: Args) -> Result<()> {
     }
     let missing = || Error::usage("a pipeline and `--auth-file` are needed");
     let (name, auth_file) = (args.pipeline.ok_or_else(missing)?, args.auth_file.ok_or_else(missing)?);
-    if args.load_every.is_zero() {
+    let mut set = args.set;
+    set.extend(args.out.map(|out| match out {
+        Out::Batch => "gateway.out=batch".to_owned(),
+        Out::Stream => "gateway.out=stream".to_owned(),
+    }));
+    let pipeline = Pipeline::resolve_for_gateway(&name, &set)?;
+    let every = args.load_every.unwrap_or(Pace::every(pipeline.gateway.way_out()?));
+    if every.is_zero() {
         return Err(Error::usage("`--load-every` must be longer than nothing"));
     }
     let tls = match (&args.tls_cert, &args.tls_key) {
@@ -112,14 +135,14 @@ pub(super) async fn run(args: Args) -> Result<()> {
         tracing::warn!(listen = %args.listen, "passwords and rows come in the clear; give it a certificate by `--tls-cert`, or let only a proxy with TLS reach it");
     }
     let gateway = Gateway::start(Settings {
-        pipeline: Pipeline::resolve_for_gateway(&name, &args.set)?,
+        pipeline,
         listen: args.listen,
         hosts: args.hosts,
         auth_file,
         spool_dir: args.spool,
         spool: spool::Options { disk_bytes_max: args.spool_mib_max << 20, ..spool::Options::default() },
         limits: Limits { body_bytes_max: (args.body_mib_max as usize) << 20, ..Limits::default() },
-        pace: Pace { every: args.load_every, jobs_per_day: args.jobs_per_day },
+        pace: Pace { every, jobs_per_day: args.jobs_per_day },
         connections_max: args.connections_max as usize,
         tls: tls.clone(),
     })

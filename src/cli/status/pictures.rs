@@ -137,7 +137,7 @@ fn times(window: &LedgerWindow) -> Times {
                 times.reading = manifest.fetch_ms.map(|took| staged.saturating_sub(took));
                 times.staged = Some(staged);
             }
-            Event::Loaded { .. } => times.loaded = Some(entry.written_unix_ms),
+            Event::Loaded { .. } | Event::Streamed(_) => times.loaded = Some(entry.written_unix_ms),
             Event::Failed { .. } | Event::Stopped { .. } => times.stopped.push(entry.written_unix_ms),
         }
     }

@@ -12,10 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
 use crate::gateway::letter::Letter;
-use crate::gateway::payload;
 use crate::gateway::spool::{Folder, SegmentId, Spool};
 use crate::manifest::WindowCounts;
-use crate::partition::{SECONDS_PER_DAY, Window};
+use crate::partition::Window;
 use crate::schema::{Columns, DAY_COLUMN};
 use crate::stage::journal::Chain;
 use crate::stage::{self, Store, WindowWriter, Written};
@@ -43,28 +42,41 @@ impl Batch {
     ) -> Result<Batch> {
         let batch = Batch { segments: sealed.iter().map(SegmentId::key).collect() };
         let first = batch.first()?;
-        if let Some(found) = Batch::read(store, &format!("{folder}/{first}")).await? {
+        if let Some(found) = Batch::find(store, folder, &first, looks_back).await? {
             return Ok(found);
-        }
-        // The first one of its batch may have been set aside after an intent was written: what that names
-        // is loaded or will be, with this segment's rows.
-        let mut others = if looks_back { store.list(folder).await? } else { Vec::new() };
-        others.retain(|other| *other < first);
-        others.sort_unstable();
-        for other in others.iter().rev().take(BATCHES_BACK) {
-            let folder = format!("{folder}/{other}");
-            let Some(found) = Batch::read(store, &folder).await? else { continue };
-            if found.segments.contains(&first)
-                && Chain::read(store, &run_of(other), folder).await?.state().manifest.is_some()
-            {
-                return Ok(found);
-            }
         }
         let bytes = serde_json::to_vec(&batch)
             .map_err(|e| Error::failed("cannot write which segments are loaded").caused_by(e))?;
         // After a lost answer it is read back at the next try.
         store.create(&format!("{folder}/{first}/batch.json"), &bytes).await?;
         Ok(batch)
+    }
+
+    /// What was decided before for the batch of `first`.
+    pub(super) async fn find(
+        store: &Store,
+        folder: &str,
+        first: &String,
+        looks_back: bool,
+    ) -> Result<Option<Batch>> {
+        if let Some(found) = Batch::read(store, &format!("{folder}/{first}")).await? {
+            return Ok(Some(found));
+        }
+        // The first one of its batch may have been set aside after an intent was written: what that names
+        // is loaded or will be, with this segment's rows.
+        let mut others = if looks_back { store.list(folder).await? } else { Vec::new() };
+        others.retain(|other| other < first);
+        others.sort_unstable();
+        for other in others.iter().rev().take(BATCHES_BACK) {
+            let folder = format!("{folder}/{other}");
+            let Some(found) = Batch::read(store, &folder).await? else { continue };
+            if found.segments.contains(first)
+                && Chain::read(store, &run_of(other), folder).await?.state().manifest.is_some()
+            {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
     async fn read(store: &Store, folder: &str) -> Result<Option<Batch>> {
@@ -126,7 +138,7 @@ impl Staging {
     pub(super) fn stage(self) -> Result<Staged> {
         let (mut first, mut last) = (i64::MAX, i64::MIN);
         self.each_letter(|letter| {
-            let second = second_of(&letter);
+            let second = letter.head.second();
             (first, last) = (first.min(second), last.max(second));
             Ok(())
         })?;
@@ -146,10 +158,6 @@ impl Staging {
         }
         Ok(())
     }
-}
-
-fn second_of(letter: &Letter) -> i64 {
-    i64::try_from(letter.head.unix_ms / 1000).unwrap_or(0)
 }
 
 /// Rows on their way into files, by the day on which they came.
@@ -175,20 +183,12 @@ impl Rows {
     }
 
     fn add(&mut self, letter: &Letter) -> Result<()> {
-        let (batches, _) = payload::rows(&letter.body, letter.head.format(), &self.columns)?;
+        let batches = letter.rows(&self.columns)?;
         let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-        if rows as u64 != letter.head.accepted {
-            let message = format!(
-                "{} rows of `{}` were accepted, and {rows} of them fit the columns now",
-                letter.head.accepted, letter.head.id
-            );
-            return Err(Error::usage(message)
-                .hint("start the gateway with the columns it had, until its spool is empty"));
-        }
         self.counts.records += rows as u64;
         self.counts.staged += rows as u64;
         self.counts.bytes += letter.body.len() as u64;
-        let day = second_of(letter).div_euclid(SECONDS_PER_DAY) + 1;
+        let day = letter.head.day();
         for batch in batches {
             let days: ArrayRef = Arc::new(Int64Array::from(vec![day; batch.num_rows()]));
             let columns = batch.columns().iter().cloned().chain([days]).collect();

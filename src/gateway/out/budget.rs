@@ -1,6 +1,6 @@
 //! Load jobs of one day, so that the table's quota is not met by surprise.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::folder;
 use crate::effects::Clock;
@@ -20,15 +20,21 @@ impl Budget {
     pub(super) async fn read(store: &Store, pipeline: &str, per_day: u64) -> Result<Budget> {
         let day = quota_day(store.effects().clock.unix_millis());
         let mut entries: HashMap<String, u64> = HashMap::new();
+        // Streamed rows have an entry, and no batch.
+        let mut batches: HashSet<String> = HashSet::new();
         for object in store.walk(&folder(pipeline)).await? {
             let Some((batch, file)) = object.name.rsplit_once('/') else { continue };
-            let is_entry = file.len() == 9 && file.ends_with(".json") && file != "batch.json";
+            if file == "batch.json" {
+                batches.insert(batch.to_owned());
+            }
+            let is_entry = file.len() == 9 && file.ends_with(".json");
             if is_entry && quota_day(object.modified_unix_ms) == day {
                 *entries.entry(batch.to_owned()).or_default() += 1;
             }
         }
         // An intent and what became of it are one job, each failure between them is another.
-        let used = entries.values().map(|entries| (entries - 1).max(1)).sum();
+        let of_batches = entries.iter().filter(|(batch, _)| batches.contains(*batch));
+        let used = of_batches.map(|(_, entries)| (entries - 1).max(1)).sum();
         Ok(Budget { per_day, day, used })
     }
 
@@ -56,6 +62,8 @@ fn quota_day(unix_ms: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::effects::Effects;
+    use crate::retry::Policy;
 
     #[test]
     fn a_day_has_so_many_jobs_and_the_next_day_as_many_again() {
@@ -65,5 +73,18 @@ mod tests {
         assert!(budget.take(&clock).is_ok() && budget.take(&clock).is_ok());
         assert!(budget.take(&clock).expect_err("none left").to_string().contains("used up"));
         assert!(budget.take(&Clock::manual(20_000 * day_ms + day_ms / 2)).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_a_job_and_rows_that_were_streamed_are_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("file://{}", dir.path().display());
+        let store = Store::open(&url, Effects::default(), Policy::default()).unwrap();
+        for name in
+            ["1/batch.json", "1/0001.json", "1/0002.json", "2/0001.json", "3/batch.json", "3/0001.json"]
+        {
+            store.create(&format!("p/gateway/{name}"), b"{}").await.unwrap();
+        }
+        assert_eq!(Budget::read(&store, "p", 9).await.unwrap().used, 2);
     }
 }

@@ -1,8 +1,11 @@
-//! The way out: sealed segments become load jobs that append, each once.
+//! The way out: what is sealed goes into the table, by load jobs or row by row.
 
 mod batch;
 mod budget;
 mod loads;
+mod rejects;
+mod rows;
+mod stream;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,12 +17,15 @@ use super::kept_keys::KeptKeys;
 use super::metrics::Metrics;
 use super::spool::{Folder, SegmentId, Spool};
 use crate::bigquery::BigQuery;
+use crate::config::{GatewaySettings, WayOut};
 use crate::effects::Effects;
 use crate::error::{Error, Kind, Result};
 use crate::load::Destination;
 use crate::retry::Policy;
 use crate::stage::{self, Store};
 use budget::Budget;
+pub use rejects::{RefusedRow, refused_rows};
+use stream::Stream;
 
 /// Segments that one load takes: half of the default spool, in a few hundred MiB of files.
 const SEGMENTS_MAX: usize = 128;
@@ -30,16 +36,20 @@ const WAIT_MAX: Duration = Duration::from_secs(300);
 /// When segments are loaded.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// The active segment is sealed each time this has passed, and what is sealed is loaded.
+    /// The active segment is sealed each time this has passed, and what is sealed is loaded or streamed.
     pub every: Duration,
     /// Load jobs a day, failed ones included.
     pub jobs_per_day: u64,
 }
 
-impl Default for Pace {
-    fn default() -> Self {
-        // 960 loads a day; BigQuery takes 1,500 a table, and failed ones count.
-        Pace { every: Duration::from_secs(90), jobs_per_day: 1400 }
+impl Pace {
+    /// 960 loads a day, of the 1,500 that BigQuery takes a table, failed ones included; streamed rows have
+    /// no such limit.
+    pub fn every(way_out: WayOut) -> Duration {
+        match way_out {
+            WayOut::Batch => Duration::from_secs(90),
+            WayOut::Stream => Duration::from_millis(500),
+        }
     }
 }
 
@@ -56,31 +66,43 @@ pub(super) struct Out {
     pub(super) retry: Policy,
     pub(super) effects: Effects,
     pub(super) pace: Pace,
+    pub(super) settings: GatewaySettings,
     pub(super) metrics: Arc<Metrics>,
     /// Whether the first segment may belong to a batch whose own first one was set aside.
     pub(super) looks_back: bool,
 }
 
+/// What a way keeps from one pass to the next.
+enum Way {
+    /// `None` until the table is there.
+    Batch(Option<Budget>),
+    Stream(Box<Stream>),
+}
+
 impl Out {
-    /// Loads until told to stop. An error is one that the next try will meet too.
+    /// Works until told to stop. An error is one that the next try will meet too.
     pub(super) async fn run(mut self, mut stopped: watch::Receiver<bool>) -> Result<()> {
-        let mut budget = None;
+        let mut way = match self.settings.way_out()? {
+            WayOut::Batch => Way::Batch(None),
+            WayOut::Stream => Way::Stream(Box::new(Stream::new(self.settings.clone()))),
+        };
         let (mut wait, mut failing) = (Duration::ZERO, Duration::ZERO);
         loop {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                _ = stopped.changed() => return Ok(()),
+                _ = stopped.changed() => break,
             }
-            let loaded = tokio::select! {
-                loaded = self.load_waiting(&mut budget) => loaded,
+            let passed = tokio::select! {
+                passed = self.pass(&mut way) => passed,
                 // As after a kill: the next start finds what was done.
-                _ = stopped.changed() => return Ok(()),
+                _ = stopped.changed() => break,
             };
-            failing = match &loaded {
+            self.metrics.out_fails(passed.is_err());
+            failing = match &passed {
                 Ok(()) => Duration::ZERO,
                 Err(_) => (failing * 2).clamp(WAIT_FIRST, WAIT_MAX),
             };
-            wait = match loaded {
+            wait = match passed {
                 Ok(()) => self.pace.every,
                 Err(error) if error.kind() != Kind::Failed => return Err(error),
                 Err(error) => {
@@ -89,45 +111,75 @@ impl Out {
                 }
             };
         }
+        if let Way::Stream(stream) = &mut way
+            && let Err(error) = self.settle(stream).await
+        {
+            tracing::warn!(%error, "rows that were sent are sent again after the next start");
+        }
+        Ok(())
     }
 
-    /// Seals what there is, and loads all that is sealed. Before the first load the table is made, if it
-    /// is not there: rows are taken also while BigQuery is away.
+    async fn pass(&mut self, way: &mut Way) -> Result<()> {
+        match way {
+            Way::Batch(budget) => self.load_waiting(budget).await,
+            Way::Stream(stream) => self.stream_waiting(stream).await,
+        }
+    }
+
+    /// Seals what there is, and loads all that is sealed.
     async fn load_waiting(&mut self, budget: &mut Option<Budget>) -> Result<()> {
         let budget = match budget {
             Some(budget) => budget,
             None => {
-                let Destination { pipeline, table, columns, .. } = &self.destination;
-                self.bigquery.ensure_dataset(&table.dataset).await?;
-                self.bigquery.ensure_open_table(table, columns).await?;
-                let read = Budget::read(&self.store, pipeline, self.pace.jobs_per_day).await?;
-                budget.insert(read)
+                self.make_table().await?;
+                let pipeline = &self.destination.pipeline;
+                budget.insert(Budget::read(&self.store, pipeline, self.pace.jobs_per_day).await?)
             }
         };
-        self.spool.seal(1).await.map_err(|refused| Error::failed(refused.to_string()))?;
+        self.seal().await?;
         loop {
-            let sealed = self.spool.sealed().await.map_err(|refused| Error::failed(refused.to_string()))?;
-            let mut ids = Vec::new();
-            for sealed in sealed.iter().take(SEGMENTS_MAX) {
-                // Files of 16 MiB: other tasks go on elsewhere.
-                match tokio::task::block_in_place(|| self.spool.read(sealed.id)) {
-                    Ok(_) => ids.push(sealed.id),
-                    Err(error) if error.kind() == Kind::Damaged => {
-                        // Once, here: nothing else will be loaded from it, and everything else will.
-                        tracing::error!(%error, segment = sealed.id.key(), "rows that were acknowledged are damaged; set aside");
-                        self.looks_back = true;
-                        self.spool.set_aside(sealed.id).await?;
-                    }
-                    Err(error) => return Err(error),
-                }
+            let sealed = self.whole_segments(|_| true).await?;
+            if self.looks_back && self.forget_streamed(&sealed).await? {
+                continue;
             }
-            let sealed = ids;
             if sealed.is_empty() {
                 self.looks_back = false;
                 return Ok(());
             }
             self.drive(&sealed, budget).await?;
         }
+    }
+
+    /// Before the first row goes out, and not before the first is taken: rows are taken also while BigQuery
+    /// is away.
+    async fn make_table(&self) -> Result<()> {
+        let Destination { table, columns, .. } = &self.destination;
+        self.bigquery.ensure_dataset(&table.dataset).await?;
+        self.bigquery.ensure_open_table(table, columns).await
+    }
+
+    async fn seal(&self) -> Result<()> {
+        self.spool.seal(1).await.map_err(|refused| Error::failed(refused.to_string()))
+    }
+
+    /// The first of the sealed segments that are `wanted`; those that are damaged are set aside.
+    async fn whole_segments(&mut self, wanted: impl Fn(SegmentId) -> bool) -> Result<Vec<SegmentId>> {
+        let sealed = self.spool.sealed().await.map_err(|refused| Error::failed(refused.to_string()))?;
+        let mut whole = Vec::new();
+        for id in sealed.iter().map(|sealed| sealed.id).filter(|id| wanted(*id)).take(SEGMENTS_MAX) {
+            // Files of 16 MiB: other tasks go on elsewhere.
+            match tokio::task::block_in_place(|| self.spool.read(id)) {
+                Ok(_) => whole.push(id),
+                Err(error) if error.kind() == Kind::Damaged => {
+                    // Once, here: nothing else will be loaded from it, and everything else will.
+                    tracing::error!(%error, segment = id.key(), "rows that were acknowledged are damaged; set aside");
+                    self.looks_back = true;
+                    self.spool.set_aside(id).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(whole)
     }
 
     /// Lets segments go whose rows are in the table, which is durable by now: nothing needs them any more.

@@ -17,29 +17,68 @@ use crate::process::{Process, Warehouse, free_port};
 pub struct Site {
     pub context: TestContext,
     pub warehouse: Mutex<Warehouse>,
+    /// Another one, in place of that.
+    pub embedded: Option<String>,
     pub port: u16,
+    pub more: Vec<String>,
 }
 
 impl Site {
     pub fn new() -> Site {
+        Site::with(&["--load-every", "1s"])
+    }
+
+    /// `more` are arguments of the gateway.
+    pub fn with(more: &[&str]) -> Site {
         let context = TestContext::new();
         let mut passwd = context.command(["gateway", "passwd", "--auth-file", "users.txt", "ann"]);
         let mut passwd = passwd.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
         passwd.stdin.take().expect("piped").write_all(b"secret\n").expect("written");
         assert!(passwd.wait().expect("it ends").success());
         let warehouse = Mutex::new(Warehouse::start(&context));
-        Site { context, warehouse, port: free_port() }
+        let more = more.iter().map(|&argument| argument.to_owned()).collect();
+        Site { context, warehouse, embedded: None, port: free_port(), more }
     }
 
     pub fn command(&self) -> Command {
         let listen = format!("127.0.0.1:{}", self.port);
-        let fixed =
-            ["gateway", "inventory", "--auth-file", "users.txt", "--spool", "spool", "--load-every", "1s"];
-        let stage = format!("stage.url={}", self.context.path("stage").display());
-        let more = ["--listen", &listen, "--set", &stage, "--set", "limits.retry_first_wait_ms=50"];
-        let mut command = self.context.command(fixed.into_iter().chain(more));
-        command.env("BIGQUERY_EMULATOR_HOST", self.warehouse.lock().expect("no panic").url());
+        let mut command =
+            self.program(&["gateway", "inventory", "--auth-file", "users.txt", "--spool", "spool"]);
+        command.args(["--listen", &listen, "--set", "limits.retry_first_wait_ms=50"]).args(&self.more);
         command
+    }
+
+    /// Any command of the program, with the warehouse and the staging area of the gateway.
+    pub fn program(&self, arguments: &[&str]) -> Command {
+        let mut command = self.context.command(arguments);
+        let url = self.embedded.clone();
+        let url = url.unwrap_or_else(|| self.warehouse.lock().expect("no panic").url());
+        command.env("BIGQUERY_EMULATOR_HOST", url).env("API2BQ_STAGE_URL", self.context.path("stage"));
+        command
+    }
+
+    /// Runs a statement in the warehouse.
+    #[track_caller]
+    pub fn query(&self, sql: &str) {
+        let ended = self.program(&["query", sql]).output().expect("it runs");
+        assert!(ended.status.success(), "{sql}: {}", String::from_utf8_lossy(&ended.stderr));
+    }
+
+    /// A number of `/metrics`, which is 0 until it is there.
+    pub fn metric(&self, name: &str) -> u64 {
+        let answer = self.ask("GET /metrics", "", "").expect("an answer");
+        let of = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse::<u64>().ok();
+        answer.body.lines().filter_map(|line| of(line.strip_prefix("api2bq_gateway_")?)).sum()
+    }
+
+    /// Waits until a number of `/metrics` is at least so high.
+    #[track_caller]
+    pub fn wait_for_metric(&self, name: &str, least: u64) {
+        let started = Instant::now();
+        while self.metric(name) < least {
+            assert!(started.elapsed() < Duration::from_secs(60), "{name}: {}", self.said());
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Starts a gateway; back when it takes connections.
@@ -64,9 +103,13 @@ impl Site {
 
     /// `None`: no whole answer came.
     pub fn post(&self, headers: &str, body: &str) -> Option<Answer> {
-        let auth = authorization("ann:secret");
+        let headers = format!("{}{headers}", authorization("ann:secret"));
+        self.ask("POST /v1/inventory", &headers, body).filter(|answer| answer.body.ends_with('}'))
+    }
+
+    fn ask(&self, method_path: &str, headers: &str, body: &str) -> Option<Answer> {
         let head = format!(
-            "POST /v1/inventory HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{auth}{headers}Content-Length: {}\r\n\r\n",
+            "{method_path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n",
             body.len()
         );
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
@@ -74,15 +117,17 @@ impl Site {
         stream.write_all([head.as_bytes(), body.as_bytes()].concat().as_slice()).ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
-        Some(parse(&answer)).filter(|answer| answer.body.ends_with('}'))
+        Some(parse(&answer))
     }
 
     /// How often each WH_ID is in the table.
     pub fn table(&self) -> BTreeMap<String, u64> {
-        let sql = "SELECT WH_ID, COUNT(*) AS n FROM DataLoad.OIC GROUP BY 1 ORDER BY 1";
-        let mut command = self.context.command(["query", sql, "--format", "csv"]);
-        let ended =
-            command.env("BIGQUERY_EMULATOR_HOST", self.warehouse.lock().expect("no panic").url()).output();
+        self.table_of("OIC")
+    }
+
+    pub fn table_of(&self, name: &str) -> BTreeMap<String, u64> {
+        let sql = format!("SELECT WH_ID, COUNT(*) AS n FROM DataLoad.{name} GROUP BY 1 ORDER BY 1");
+        let ended = self.program(&["query", &sql, "--format", "csv"]).output();
         let text = String::from_utf8(ended.expect("it runs").stdout).expect("UTF-8");
         let row =
             |line: &str| line.split_once(',').map(|(id, n)| (id.to_owned(), n.parse().expect("a count")));
@@ -167,13 +212,17 @@ fn two_gateways_never_share_a_spool() {
 
 #[test]
 fn a_gateway_killed_under_load_loads_each_acknowledged_row_once_and_no_other_twice() {
-    let kills = setting("API2BQ_KILLS").unwrap_or(20);
-    let site = Site::new();
+    killed_under_load(&Site::new(), setting("API2BQ_KILLS").unwrap_or(20), 5);
+}
+
+/// Kills the gateway under load, and the warehouse too every so many times. Then each acknowledged row
+/// must be in the table once, and no other more than once.
+pub fn killed_under_load(site: &Site, kills: u64, warehouse_every: u64) {
     let (acknowledged, sent) = (Mutex::new(BTreeSet::new()), AtomicU64::new(0));
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for client in 0..4 {
-            let (site, acknowledged, sent, over) = (&site, &acknowledged, &sent, &over);
+            let (acknowledged, sent, over) = (&acknowledged, &sent, &over);
             scope.spawn(move || {
                 for number in 0.. {
                     if over.load(Ordering::SeqCst) {
@@ -202,7 +251,7 @@ fn a_gateway_killed_under_load_loads_each_acknowledged_row_once_and_no_other_twi
         for kill in 0..kills {
             let gateway = site.gateway();
             let wait = Duration::from_millis(fastrand::u64(200..2000));
-            if kill % 5 == 4 {
+            if kill % warehouse_every == warehouse_every - 1 {
                 std::thread::sleep(wait / 2);
                 site.warehouse.lock().expect("no panic").restart(&site.context);
             }
@@ -211,7 +260,8 @@ fn a_gateway_killed_under_load_loads_each_acknowledged_row_once_and_no_other_twi
         over.store(true, Ordering::SeqCst);
     });
     let acknowledged = acknowledged.into_inner().expect("no panic");
-    assert!(acknowledged.len() > 200, "only {} rows were acknowledged", acknowledged.len());
+    let least = 10 * kills;
+    assert!(acknowledged.len() as u64 > least, "only {} rows were acknowledged", acknowledged.len());
     let gateway = site.gateway();
     // The last one shows when everything before it is there.
     assert_eq!(site.post("", &row("last")).expect("an answer").status, 200);

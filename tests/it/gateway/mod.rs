@@ -6,7 +6,9 @@ mod disks;
 mod load_test;
 mod loads;
 mod refusals;
+mod storms;
 mod strangers;
+mod streams;
 mod tls;
 
 use std::io::{Read, Write};
