@@ -17,7 +17,7 @@ use argon2::password_hash::rand_core::{OsRng, RngCore as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::error::{Error, Result};
 pub use throttle::Ration;
@@ -28,7 +28,8 @@ pub use users::{Users, hash_password};
 const VERDICTS_MAX: usize = 4096;
 /// Passwords hashed at once: one core is left for those who are known.
 const HASHING_MAX: usize = 1;
-/// Requests that wait for that; at 50 ms each the last one waits for 3 s.
+/// Credentials that wait for that; at 50 ms each the last ones wait for 3 s. How many requests bring the
+/// same ones does not count: after a start all of a busy sender's do.
 const WAITING_MAX: usize = 64;
 /// A header longer than this holds no credentials of ours.
 const HEADER_BYTES_MAX: usize = 4096;
@@ -51,7 +52,8 @@ pub struct Gate {
     key: [u8; 32],
     verdicts: Mutex<Verdicts>,
     hashing: Semaphore,
-    waiting: Semaphore,
+    /// Credentials that are being looked at, for all who brought them.
+    looks: Mutex<HashMap<[u8; 32], Arc<OnceCell<Verdict>>>>,
     throttle: Throttle,
 }
 
@@ -85,7 +87,7 @@ impl Gate {
             key,
             verdicts: Mutex::default(),
             hashing: Semaphore::new(HASHING_MAX),
-            waiting: Semaphore::new(WAITING_MAX),
+            looks: Mutex::default(),
             throttle: Throttle::new(ration),
         })
     }
@@ -117,14 +119,24 @@ impl Gate {
         self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).find(key)
     }
 
-    /// Looks at credentials that are not known yet, one at a time.
+    /// Looks at credentials that are not known yet, once for all who bring them.
     async fn look(&self, key: [u8; 32], header: &[u8]) -> Result<Verdict, Denied> {
-        let _waiting = self.waiting.try_acquire().map_err(|_| Denied::Busy)?;
-        let _turn = self.hashing.acquire().await.map_err(|_| Denied::Busy)?;
-        // Others may have brought the same while this one waited.
-        if let Some(verdict) = self.find(&key) {
-            return Ok(verdict);
+        let look = self.join(key)?;
+        // Who began may go away; then the next one goes on.
+        look.cell.get_or_try_init(|| self.hash(key, header)).await.cloned()
+    }
+
+    fn join(&self, key: [u8; 32]) -> Result<Look<'_>, Denied> {
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        if looks.len() >= WAITING_MAX && !looks.contains_key(&key) {
+            return Err(Denied::Busy);
         }
+        let cell = Arc::clone(looks.entry(key).or_default());
+        Ok(Look { gate: self, key, cell })
+    }
+
+    async fn hash(&self, key: [u8; 32], header: &[u8]) -> Result<Verdict, Denied> {
+        let _turn = self.hashing.acquire().await.map_err(|_| Denied::Busy)?;
         let (users, credentials) = (Arc::clone(&self.users), credentials(header));
         let looked = tokio::task::spawn_blocking(move || {
             let (user, password) = credentials.unwrap_or_default();
@@ -133,6 +145,24 @@ impl Gate {
         let verdict = looked.await.map_err(|_| Denied::Busy)?;
         self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).remember(key, verdict.clone());
         Ok(verdict)
+    }
+}
+
+/// One of those who wait for the same verdict.
+struct Look<'g> {
+    gate: &'g Gate,
+    key: [u8; 32],
+    cell: Arc<OnceCell<Verdict>>,
+}
+
+impl Drop for Look<'_> {
+    /// The last one clears up. All that join or leave hold the lock as they do.
+    fn drop(&mut self) {
+        let mut looks = self.gate.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        self.cell = Arc::default();
+        if looks.get(&self.key).is_some_and(|cell| Arc::strong_count(cell) == 1) {
+            looks.remove(&self.key);
+        }
     }
 }
 
@@ -192,6 +222,45 @@ mod tests {
         }
         let other = "10.0.0.1".parse().unwrap();
         assert!(gate.check(other, Some(&basic("ann:a:b c"))).await.is_ok(), "others are not held up");
+    }
+
+    /// After a restart a hundred requests of one sender were there before its password was hashed, and
+    /// those behind the first 64 were told that the gateway is busy.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_brings_the_same_credentials_waits_for_one_hash_and_strangers_for_theirs() {
+        let gate = Arc::new(gate(Ration { burst: 10_000, every: Duration::from_secs(1) }));
+        let turn = gate.hashing.acquire().await.unwrap();
+        let mut senders = tokio::task::JoinSet::new();
+        let mut send = |credentials: String| {
+            let gate = Arc::clone(&gate);
+            senders.spawn(async move { gate.check(PEER, Some(&basic(&credentials))).await })
+        };
+        let first = send("ann:a:b c".into());
+        let waiting = async |count| {
+            while gate.looks.lock().unwrap().len() != count {
+                tokio::task::yield_now().await;
+            }
+        };
+        waiting(1).await;
+        (0..400).for_each(|_| drop(send("ann:a:b c".into())));
+        // Its connection is cut; the others go on without it.
+        first.abort();
+        (0..100).for_each(|number| drop(send(format!("ann:{number}"))));
+        waiting(WAITING_MAX).await;
+        drop(turn);
+        let (mut let_in, mut wrong, mut busy) = (0, 0, 0);
+        while let Some(ended) = senders.join_next().await {
+            match ended {
+                Ok(Ok(_)) => let_in += 1,
+                Ok(Err(Denied::Unauthorized)) => wrong += 1,
+                Ok(Err(Denied::Busy)) => busy += 1,
+                Err(error) if error.is_cancelled() => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((let_in, wrong + busy), (400, 100));
+        assert!(busy > 0 && wrong >= WAITING_MAX - 1, "{wrong} strangers were looked at");
+        assert!(gate.looks.lock().unwrap().is_empty(), "nobody waits any more");
     }
 
     #[test]
