@@ -212,12 +212,14 @@ fn two_gateways_never_share_a_spool() {
 
 #[test]
 fn a_gateway_killed_under_load_loads_each_acknowledged_row_once_and_no_other_twice() {
-    killed_under_load(&Site::new(), setting("API2BQ_KILLS").unwrap_or(20), 5);
+    let twice = killed_under_load(&Site::new(), 20, 5);
+    assert!(twice.is_empty(), "{twice:?}");
 }
 
 /// Kills the gateway under load, and the warehouse too every so many times. Then each acknowledged row
-/// must be in the table once, and no other more than once.
-pub fn killed_under_load(site: &Site, kills: u64, warehouse_every: u64) {
+/// must be in the table. Gives the rows that are there more than once.
+pub fn killed_under_load(site: &Site, kills: u64, warehouse_every: u64) -> Vec<(String, u64)> {
+    let kills = setting("API2BQ_KILLS").unwrap_or(kills);
     let (acknowledged, sent) = (Mutex::new(BTreeSet::new()), AtomicU64::new(0));
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -275,8 +277,8 @@ pub fn killed_under_load(site: &Site, kills: u64, warehouse_every: u64) {
         std::thread::sleep(Duration::from_millis(200));
     };
     let lost: Vec<_> = acknowledged.iter().filter(|id| !table.contains_key(*id)).collect();
-    let twice: Vec<_> = table.iter().filter(|(_, times)| **times > 1).collect();
-    assert!(lost.is_empty() && twice.is_empty(), "lost {lost:?}, more than once {twice:?}; {}", site.said());
+    assert!(lost.is_empty(), "lost {lost:?}; {}", site.said());
     assert!(table.len() as u64 <= sent.load(Ordering::SeqCst) + 1);
     drop(gateway);
+    table.into_iter().filter(|(_, times)| *times > 1).collect()
 }
