@@ -183,7 +183,7 @@ mod tests {
             run("again", Append, (3, 3), &[(2, "d", 2, 200)]),
             run("second", Replace, (1, 1), &[(1, "f", 11, 300)]),
         ];
-        let holdings = Holdings::of(&Ledger { runs }, epoch(), Windows::Loaded);
+        let holdings = Holdings::of(&Ledger { runs, ..Ledger::default() }, epoch(), Windows::Loaded);
         let of = |day| {
             let loads = holdings.of_partition(TABLE, partition(day)).iter();
             loads.map(|load| (load.run.as_str(), load.rows)).collect::<Vec<_>>()

@@ -1,5 +1,8 @@
 //! The runs and windows of a pipeline, as the journal tells of them. Reading it changes nothing.
 
+pub mod batches;
+pub mod ended;
+
 use std::collections::BTreeMap;
 
 use futures::{StreamExt, TryStreamExt};
@@ -11,12 +14,18 @@ use crate::partition::Window;
 use crate::plan::{self, Document, Plan, Until, runs_folder, window_folder};
 use crate::stage::Store;
 use crate::stage::journal::Chain;
+use batches::Batch;
+use ended::Ended;
 
 /// Everything that was ever begun. What is damaged is named, and hides nothing of the rest.
 #[derive(Debug, Default)]
 pub struct Ledger {
     /// By when they were last written to, the newest last.
     pub runs: Vec<Run>,
+    /// What a gateway of the pipeline loaded, in the order in which it came.
+    pub batches: Vec<Batch>,
+    /// What it loaded before these.
+    pub ended: Vec<Ended>,
 }
 
 #[derive(Debug)]
@@ -73,6 +82,20 @@ impl Standing {
             Standing::Damaged => "damaged",
         }
     }
+
+    /// How far a chain has come.
+    pub fn of(entries: &[Entry], damage: Option<&Error>) -> Standing {
+        let state = WindowState::of(entries);
+        match (state.manifest, state.loaded) {
+            _ if damage.is_some() => Standing::Damaged,
+            _ if state.streamed.is_some() => Standing::Done,
+            (None, _) => Standing::Missing,
+            (Some(manifest), Some(_)) if manifest.counts.staged == 0 => Standing::Empty,
+            (Some(_), Some(_)) => Standing::Done,
+            (Some(_), None) if state.stopped.is_some() => Standing::Failed,
+            (Some(_), None) => Standing::Open,
+        }
+    }
 }
 
 impl LedgerWindow {
@@ -85,15 +108,7 @@ impl LedgerWindow {
     }
 
     pub fn standing(&self) -> Standing {
-        let state = self.state();
-        match (state.manifest, state.loaded) {
-            _ if self.damage.is_some() => Standing::Damaged,
-            (None, _) => Standing::Missing,
-            (Some(manifest), Some(_)) if manifest.counts.staged == 0 => Standing::Empty,
-            (Some(_), Some(_)) => Standing::Done,
-            (Some(_), None) if state.stopped.is_some() => Standing::Failed,
-            (Some(_), None) => Standing::Open,
-        }
+        Standing::of(&self.entries, self.damage.as_ref())
     }
 
     /// Why it has come no further, where something is known.
@@ -137,13 +152,21 @@ impl Ledger {
         }
     }
 
-    /// Everything that is wrong with plans and chains.
-    pub fn damage(&self) -> impl Iterator<Item = (&Run, Option<Window>, &Error)> {
-        self.runs.iter().flat_map(|run| {
+    /// Batches that are in `ended`.
+    pub fn num_ended(&self) -> usize {
+        self.ended.iter().map(|ended| ended.batches.len()).sum()
+    }
+
+    /// Everything that is wrong with plans and chains, by run.
+    pub fn damage(&self) -> impl Iterator<Item = (&str, Option<Window>, &Error)> {
+        let of_runs = self.runs.iter().flat_map(|run| {
+            let id = run.id.as_str();
             let windows = run.windows.iter();
-            let windows = windows.filter_map(move |w| Some((run, Some(w.window), w.damage.as_ref()?)));
-            run.damage.iter().map(move |damage| (run, None, damage)).chain(windows)
-        })
+            let windows = windows.filter_map(move |w| Some((id, Some(w.window), w.damage.as_ref()?)));
+            run.damage.iter().map(move |damage| (id, None, damage)).chain(windows)
+        });
+        let batches = self.batches.iter();
+        of_runs.chain(batches.filter_map(|batch| Some((batch.run.as_str(), None, batch.damage.as_ref()?))))
     }
 
     /// The error that a command ends with which has shown what it could.
@@ -183,7 +206,8 @@ pub async fn read(store: &Store, pipeline: &str) -> Result<Ledger> {
     let read = found.into_iter().map(|(id, listing)| read_run(store, pipeline, id, listing));
     let mut runs: Vec<Run> = futures::stream::iter(read).buffered(READS_AT_ONCE).try_collect().await?;
     runs.sort_by(|a, b| (a.written_unix_ms, &a.id).cmp(&(b.written_unix_ms, &b.id)));
-    Ok(Ledger { runs })
+    let ended = ended::read(store, pipeline).await?;
+    Ok(Ledger { runs, batches: batches::read(store, pipeline, &ended).await?, ended })
 }
 
 /// The windows of a plan that a backfill up to `until` has still to do.

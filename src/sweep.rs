@@ -1,7 +1,7 @@
 //! Takes away what failed and killed attempts left in the staging area: mark and sweep.
 //!
-//! Marked is whatever a chain of any run names: staged files and rejects. Swept are staged files,
-//! rejects and files in the making that are not marked and older than an age. Journal entries and
+//! Marked is whatever a chain of any run names, or that of a batch of the gateway which is not loaded yet:
+//! staged files and rejects. Swept are staged files, rejects and files in the making that are not marked and older than an age. Journal entries and
 //! plans are never touched, whatever their age, nor is anything that is not known to be ours.
 //! If any chain or plan cannot be read, nothing is swept.
 //!
@@ -22,6 +22,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::ledger::batches::{self, Batch};
 use crate::ledger::{self, Ledger};
 use crate::plan::{rejects_folder, runs_folder};
 use crate::stage::{Listed, Store};
@@ -58,12 +59,16 @@ pub struct Report {
     pub kept_young: u64,
     /// Files that the journal names.
     pub marked: u64,
+    /// Of the pipeline's gateway, with those whose end is still to come.
+    pub batches: u64,
+    pub batches_open: u64,
 }
 
 /// Sweeps one pipeline's part of the staging area, and the scratch folder that all share.
 pub async fn sweep(store: &Store, pipeline: &str, min_age: Duration, dry_run: bool) -> Result<Report> {
     // Listed first, marked after: an intent that is written in between is seen.
     let mut listed = store.walk(&runs_folder(pipeline)).await?;
+    listed.extend(store.walk(&batches::folder(pipeline)).await?);
     listed.extend(store.walk(rejects_folder(pipeline, "").trim_end_matches('/')).await?);
     let ledger = ledger::read(store, pipeline).await?;
     ledger.verdict().map_err(|e| e.context("nothing was swept"))?;
@@ -75,6 +80,8 @@ pub async fn sweep(store: &Store, pipeline: &str, min_age: Duration, dry_run: bo
         dry_run,
         min_age_seconds: min_age.as_secs(),
         marked: marked.names.len() as u64,
+        batches: (ledger.batches.len() + ledger.num_ended()) as u64,
+        batches_open: ledger.batches.iter().filter(|batch| !batch.has_ended()).count() as u64,
         ..Report::default()
     };
     let is_old = |modified: u64| now.saturating_sub(modified) >= min_age_ms;
@@ -114,6 +121,14 @@ struct Marked {
 impl Marked {
     fn by(ledger: &Ledger, store: &Store, pipeline: &str) -> Marked {
         let mut marked = Marked { names: HashSet::new(), starts: Vec::new() };
+        let streamed = ledger.batches.iter().filter_map(Batch::streamed);
+        let refused = streamed.filter_map(|streamed| store.name_of(&streamed.rejects.as_ref()?.url));
+        marked.names.extend(refused.map(str::to_owned));
+        // A batch that is loaded needs its files no more, and has removed them unless it was killed over that.
+        for manifest in ledger.batches.iter().filter(|batch| !batch.has_ended()).filter_map(Batch::manifest) {
+            let files = manifest.partitions.iter().flat_map(|partition| &partition.files);
+            marked.names.extend(files.filter_map(|file| store.name_of(&file.url)).map(str::to_owned));
+        }
         for run in &ledger.runs {
             for window in &run.windows {
                 let Some(manifest) = window.manifest() else { continue };
@@ -146,6 +161,9 @@ fn kind_of(object: &Listed, pipeline: &str) -> Option<Leftover> {
         ["", "runs", _run, "w", _window, _partition, name] if ends_in(name, "parquet") => {
             Some(Leftover::Staged)
         }
+        ["", "gateway", .., name] if ends_in(name, "part") => Some(Leftover::Scratch),
+        ["", "gateway", _batch, name] if ends_in(name, "ndjson") => Some(Leftover::Rejects),
+        ["", "gateway", _batch, _partition, name] if ends_in(name, "parquet") => Some(Leftover::Staged),
         ["", "rejects", .., name] if ends_in(name, "part") => Some(Leftover::Scratch),
         ["", "rejects", _run, name] if ends_in(name, "ndjson") => Some(Leftover::Rejects),
         _ => None,

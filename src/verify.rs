@@ -10,9 +10,13 @@
 //! | the rejects that were kept | their file, by size, SHA-256 and lines |
 //! | the records of a window | the source's own count, where it is asked and says one |
 //!
+//! Of a gateway's batches the files are gone once they are loaded: their journal is held against itself, and
+//! the rows of each partition against all batches that brought some.
+//!
 //! A partition is held against the warehouse only for the run that loaded it last: what a later run
 //! replaced is no mismatch. One that several windows appended to is held against all of them together.
 
+mod batches;
 mod report;
 mod shared;
 mod warehouse;
@@ -39,6 +43,8 @@ pub struct Against<'a> {
     pub pipeline: &'a Pipeline,
     pub store: &'a Store,
     pub ledger: &'a Ledger,
+    /// What the pipeline's gateway loaded is proven too.
+    pub gateway: bool,
     /// `None`: the warehouse is left out.
     pub bigquery: Option<&'a BigQuery>,
     /// `None`: the source is left out.
@@ -54,8 +60,8 @@ pub async fn verify(against: Against<'_>, runs: &[&Run]) -> Result<Report> {
         offline: against.bigquery.is_none(),
         ..Report::default()
     };
-    let damaged = |(run, window, error): (&Run, Option<Window>, &Error)| Damaged {
-        run: run.id.clone(),
+    let damaged = |(run, window, error): (&str, Option<Window>, &Error)| Damaged {
+        run: run.to_owned(),
         window,
         error: error.to_string(),
     };
@@ -70,6 +76,9 @@ pub async fn verify(against: Against<'_>, runs: &[&Run]) -> Result<Report> {
         }
     }
     shared.prove(against, &mut report).await.map_err(offline_helps)?;
+    if against.gateway {
+        batches::prove(against, &holdings, &mut report).await?;
+    }
     report.peak_rss_bytes = peak_rss_bytes();
     Ok(report)
 }

@@ -23,21 +23,25 @@ const PASSWORD: &str = "API2BQ_GATEWAY_PASSWORD";
 
 impl AccessArgs {
     pub(super) fn access(self) -> Result<Access> {
-        // Not shown: it may have a password in it.
-        let url = Url::parse(&self.url).map_err(|e| {
-            Error::usage(format!("`--url` is not a URL: {e}")).hint("as `https://gateway.example`")
-        })?;
-        let password = match std::env::var(PASSWORD) {
-            Ok(password) => password,
-            Err(_) => read_password(&self.user)?,
-        };
-        if password.is_empty() {
-            return Err(Error::usage("the password is empty").hint(format!(
-                "it is in the environment, as {PASSWORD}, or the first line of standard input"
-            )));
-        }
-        Ok(Access { url, user: self.user, password: Password(password) })
+        access(&self.url, self.user)
     }
+}
+
+/// `user` of the gateway at `url`, with the password from where passwords come from.
+pub(super) fn access(url: &str, user: String) -> Result<Access> {
+    // Not shown: it may have a password in it.
+    let url = Url::parse(url).map_err(|e| {
+        Error::usage(format!("`--url` is not a URL: {e}")).hint("as `https://gateway.example`")
+    })?;
+    let password = match std::env::var(PASSWORD) {
+        Ok(password) => password,
+        Err(_) => read_password(&user)?,
+    };
+    if password.is_empty() {
+        return Err(Error::usage("the password is empty")
+            .hint(format!("it is in the environment, as {PASSWORD}, or the first line of standard input")));
+    }
+    Ok(Access { url, user, password: Password(password) })
 }
 
 fn read_password(user: &str) -> Result<String> {

@@ -22,8 +22,10 @@ The age keeps files of a backfill at work, whose entry is yet to be written; a s
 none runs. A file that was swept from under one costs a load job and a second fetch, and no rows. What
 lies in a `limits.spill_dir` of its own, or beside a bucket in the system's temporary folder, stays.
 
+Files of a batch of the gateway are marked until it is loaded.
+
 With --format json: swept (name, kind: staged, rejects or scratch, bytes, modified_unix_ms), swept_bytes,
-kept_young, marked, dry_run, min_age_seconds.
+kept_young, marked, batches, batches_open, dry_run, min_age_seconds.
 
 Examples:
   api2bq gc flows --dry-run
@@ -46,7 +48,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> Result<()> {
-    let pipeline = Pipeline::resolve(&args.pipeline, &args.set)?;
+    let pipeline = Pipeline::resolve_to_look(&args.pipeline, &args.set)?;
     let store = open_store(&pipeline, &Effects::default())?;
     let report = sweep(&store, &pipeline.name, args.min_age, args.dry_run).await?;
     match args.format {
@@ -73,5 +75,10 @@ fn text(report: &Report) -> String {
         HumanCount(report.kept_young),
         HumanCount(report.marked),
     );
+    if report.batches > 0 {
+        let ended = report.batches - report.batches_open;
+        let open = HumanCount(report.batches_open);
+        text += &format!("of the gateway's batches {} are loaded and {open} are open\n", HumanCount(ended));
+    }
     text
 }

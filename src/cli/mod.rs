@@ -21,6 +21,7 @@ mod source;
 mod sql;
 mod status;
 mod table;
+mod track;
 mod verify;
 
 use std::ffi::OsString;
@@ -53,6 +54,7 @@ Examples:
   api2bq query 'SELECT COUNT(*) FROM LANL.flows'  GoogleSQL, with its price first
   api2bq table show LANL.flows                    columns, partitions, times and labels
   api2bq gateway inventory --auth-file users.txt  take rows by HTTP, and load them
+  api2bq track inventory WH2 --user ann           what became of requests that the gateway took
   api2bq load-test inventory --user ann           how fast a gateway answers
   api2bq bench                                    how fast the stages are on this machine
 
@@ -82,6 +84,7 @@ enum Command {
     Source(source::Args),
     Emulator(emulator::Args),
     Gateway(gateway::Args),
+    Track(track::Args),
     LoadTest(load_test::Args),
     Bench(bench::Args),
     #[command(hide = true)]
@@ -226,6 +229,7 @@ impl Command {
             | Command::Verify(_)
             | Command::Rejects(_)
             | Command::Sql(_)
+            | Command::Track(_)
             | Command::Diff(_) => ONLY_READS.to_owned(),
             Command::Promote(args) if args.only_reads() => ONLY_READS.to_owned(),
             Command::Table(args) => args.interrupted_hint(),
@@ -249,6 +253,7 @@ impl Command {
             Command::Source(args) => source::run(args).await,
             Command::Emulator(args) => emulator::run(args).await,
             Command::Gateway(args) => gateway::run(args).await,
+            Command::Track(args) => track::run(args).await,
             Command::LoadTest(args) => load_test::run(args, global).await,
             Command::Bench(args) => bench::run(args, global).await,
             Command::BenchStage(_) => bench::run_stage().await,

@@ -1,5 +1,6 @@
 //! `api2bq status`: runs and windows, and rows per day as a chart; a run as a page.
 
+mod gateway;
 mod html;
 mod pictures;
 mod text;
@@ -29,6 +30,9 @@ A window is `done`; `empty`: done, and the source has no records for it; `open`:
 to load it; `failed`: staged, and the last try to load it failed; `missing`: never begun, or stopped
 before it was staged, with the reason where one is known; `damaged`: its journal cannot be read.
 
+Of a gateway: batches by state, rows loaded and to be loaded, why the last load failed; with --spool
+what waits in its spool.
+
 Exit code 0 whatever the state, 5 where the journal is damaged (4: where an entry is of another run); the
 entry is named and the rest is shown.
 
@@ -38,12 +42,15 @@ and holds neither secrets of the settings nor scripts.
 
 With --format json: pipeline, stage, runs (run, range, window_seconds, table, written_unix_ms, windows by
 state), run (the one shown: windows with state, reason, counts, entries, epoch, written_unix_ms and
-partitions: partition, day, rows, loaded, job_id) and damaged (run, window, error).
+partitions: partition, day, rows, loaded, job_id), gateway (batches by state,
+batches_ended, rows_loaded, rows_open, rows_refused, jobs_failed, written_unix_ms, reason, spool: segments, bytes,
+set_aside) and damaged (run, window, error).
 
 Examples:
   api2bq status flows
   api2bq status flows --run 9d65e544 --set stage.url=gs://bucket/x
   api2bq status flows --html report.html
+  api2bq status inventory --spool ./spool
   api2bq status flows --format json | jq '.run.windows[] | select(.state == \"missing\")'")]
 pub(super) struct Args {
     /// A built-in pipeline (`flows`) or the path of a pipeline.toml
@@ -51,6 +58,9 @@ pub(super) struct Args {
     /// The run whose windows are shown, by its id or the start of it [default: the one last written to]
     #[arg(long, value_name = "RUN")]
     run: Option<String>,
+    /// The spool of the pipeline's gateway, to show what waits in it
+    #[arg(long, value_name = "FOLDER")]
+    spool: Option<PathBuf>,
     /// Override a key of the pipeline
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -71,6 +81,8 @@ struct Report {
     runs: Vec<RunLine>,
     /// The one whose windows are shown.
     run: Option<ShownRun>,
+    /// `None`: no gateway has loaded anything for the pipeline.
+    gateway: Option<gateway::Shown>,
     damaged: Vec<Damaged>,
 }
 
@@ -85,7 +97,7 @@ struct RunLine {
 }
 
 /// Windows by state.
-#[derive(Serialize)]
+#[derive(Clone, Copy, Serialize)]
 struct Tally {
     done: usize,
     empty: usize,
@@ -144,7 +156,7 @@ struct Damaged {
 }
 
 pub(super) async fn run(args: Args) -> Result<()> {
-    let pipeline = Pipeline::resolve(&args.pipeline, &args.set)?;
+    let pipeline = Pipeline::resolve_to_look(&args.pipeline, &args.set)?;
     let store = open_store(&pipeline, &Effects::default())?;
     // Found out before the work, not after it.
     if let Some(path) = args.html.as_deref().filter(|path| *path != Path::new("-")) {
@@ -152,7 +164,7 @@ pub(super) async fn run(args: Args) -> Result<()> {
     }
     let ledger = ledger::read(&store, &pipeline.name).await?;
     let run = ledger.run(args.run.as_deref())?;
-    let report = report(&pipeline, &ledger, run)?;
+    let report = report(&pipeline, &ledger, run, args.spool.as_deref())?;
     if let Some(path) = &args.html {
         let (Some(run), Some(shown)) = (run, &report.run) else {
             let (name, stage) = (&report.pipeline, &report.stage);
@@ -179,24 +191,17 @@ fn write_page(path: &Path, page: &str) -> Result<()> {
     replacing.finish()
 }
 
-fn report(pipeline: &Pipeline, ledger: &Ledger, shown: Option<&Run>) -> Result<Report> {
+fn report(pipeline: &Pipeline, ledger: &Ledger, shown: Option<&Run>, spool: Option<&Path>) -> Result<Report> {
     let line = |run: &Run| RunLine {
         run: run.id.clone(),
         range: run.range(),
         window_seconds: run.plan.as_ref().map(|plan| plan.window_seconds),
         table: run.plan.as_ref().map(|plan| plan.table.clone()),
         written_unix_ms: run.written_unix_ms,
-        windows: Tally {
-            done: run.num_windows(Standing::Done),
-            empty: run.num_windows(Standing::Empty),
-            open: run.num_windows(Standing::Open),
-            failed: run.num_windows(Standing::Failed),
-            missing: run.num_windows(Standing::Missing),
-            damaged: run.num_windows(Standing::Damaged),
-        },
+        windows: Tally::of(run.windows.iter().map(LedgerWindow::standing)),
     };
-    let damaged = |(run, window, error): (&Run, Option<Window>, &Error)| Damaged {
-        run: run.id.clone(),
+    let damaged = |(run, window, error): (&str, Option<Window>, &Error)| Damaged {
+        run: run.to_owned(),
         window,
         error: error.to_string(),
     };
@@ -212,6 +217,7 @@ fn report(pipeline: &Pipeline, ledger: &Ledger, shown: Option<&Run>) -> Result<R
         stage: redacted(&pipeline.stage.url),
         runs: ledger.runs.iter().map(line).collect(),
         run,
+        gateway: gateway::Shown::of(ledger, spool)?,
         damaged: ledger.damage().map(damaged).collect(),
     })
 }

@@ -197,6 +197,12 @@ impl Pipeline {
         Pipeline::resolve_for(Use::Gateway, name_or_path, set)
     }
 
+    /// The same for commands that only look at what was staged and loaded, be it by a backfill, by the
+    /// gateway, or by both.
+    pub fn resolve_to_look(name_or_path: &str, set: &[String]) -> Result<Pipeline> {
+        Pipeline::resolve_for(Use::Look, name_or_path, set)
+    }
+
     fn resolve_for(what: Use, name_or_path: &str, set: &[String]) -> Result<Pipeline> {
         let files = builtin::Files::find(name_or_path)?;
         let layered = layers::Layers::resolve(&files.toml, &files.shown, set)?;
@@ -205,10 +211,11 @@ impl Pipeline {
                 .hint("`--show-settings` prints every setting with its origin")
         })?;
         check_name(&raw.name).map_err(|e| e.context(format!("`{}`", files.shown)))?;
-        if what == Use::Gateway {
+        let has_source = !raw.source.url.is_empty();
+        if what == Use::Gateway || what == Use::Look && !has_source {
             return check_for_gateway(raw, layered.shown());
         }
-        if name_or_path == "inventory" && raw.source.url.is_empty() {
+        if name_or_path == "inventory" && !has_source {
             return Err(Error::usage("`inventory` has no source to read from")
                 .hint("rows are posted to it: `api2bq gateway inventory`"));
         }
@@ -259,6 +266,8 @@ impl Pipeline {
 enum Use {
     Backfill,
     Gateway,
+    /// Whatever it has.
+    Look,
 }
 
 /// Checks what the gateway looks at. Days are those on which rows come, and the first is that of 1970.

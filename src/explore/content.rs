@@ -141,7 +141,7 @@ mod tests {
             begun_unix_ms: None,
             written_unix_ms: 0,
         };
-        let ledger = Ledger { runs: windows.into_iter().enumerate().map(run).collect() };
+        let ledger = Ledger { runs: windows.into_iter().enumerate().map(run).collect(), ..Ledger::default() };
         let Ok(content) = Content::of(&ledger, TABLE, NaiveDate::default(), which) else { return Vec::new() };
         let urls = |files: Vec<StagedFile>| files.into_iter().map(|file| file.url).collect();
         let day = |partition: Partition| partition.day(NaiveDate::default());

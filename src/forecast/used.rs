@@ -8,7 +8,8 @@ use crate::manifest::{Event, WindowState};
 use crate::partition::Partition;
 use crate::plan::Plan;
 
-/// Only what this staging area's journal of this pipeline knows: others may have used up more.
+/// Only what this staging area's journal of this pipeline knows, its gateway's batches with it: others may
+/// have used up more.
 #[derive(Debug, Default)]
 pub(super) struct Used {
     /// Load jobs into the plan's table within the last 24 hours, failed ones included.
@@ -25,14 +26,19 @@ impl Used {
         let project = |table: &str| table.rsplitn(3, '.').nth(2).map(str::to_owned);
         let is_young = |ms: u64| ms.saturating_add(DAY_MS) > now_ms;
         let mut used = Used::default();
+        let of_ended = ledger.ended.iter().flat_map(|ended| &ended.rows).filter(|rows| rows.table == *table);
+        used.partitions.extend(of_ended.map(|rows| rows.partition));
         // A job that several runs found is one job.
         let mut jobs: HashSet<&str> = HashSet::new();
-        for (run, window) in ledger.runs.iter().flat_map(|run| run.windows.iter().map(move |w| (run, w))) {
-            let state = WindowState::of(&window.entries);
+        let windows =
+            ledger.runs.iter().flat_map(|run| run.windows.iter().map(move |w| (&run.id, &w.entries)));
+        let batches = ledger.batches.iter().map(|batch| (&batch.run, &batch.entries));
+        for (run, entries) in windows.chain(batches) {
+            let state = WindowState::of(entries);
             let Some(manifest) = state.manifest else { continue };
             let is_ours = manifest.target.table == *table;
             let mut young = Vec::new();
-            for entry in &window.entries {
+            for entry in entries {
                 match &entry.event {
                     Event::Loaded { partitions } => {
                         let ended = partitions.iter().filter(|loaded| is_young(loaded.ended_ms));
@@ -41,7 +47,7 @@ impl Used {
                     }
                     Event::Failed { job_id, .. } if is_young(entry.written_unix_ms) => young.push(job_id),
                     // Its jobs may have been sent. Those of the plan itself are what it will send.
-                    Event::Intent(manifest) if state.loaded.is_none() && run.id != plan.run => {
+                    Event::Intent(manifest) if state.loaded.is_none() && *run != plan.run => {
                         let sent = is_young(entry.written_unix_ms);
                         young.extend(manifest.partitions.iter().filter(|_| sent).map(|p| &*p.job_id));
                     }

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::track::{PARAMETERS, State};
 use crate::schema::{Column, ColumnType, Columns, Mode};
 
 /// A pipeline as its senders see it.
@@ -10,12 +11,14 @@ pub(super) struct Description {
     pipeline: String,
     columns: Columns,
     scheme: &'static str,
+    /// Whether requests can be asked for.
+    tracks: bool,
 }
 
 impl Description {
-    pub(super) fn new(pipeline: &str, columns: &Columns, has_tls: bool) -> Description {
+    pub(super) fn new(pipeline: &str, columns: &Columns, has_tls: bool, tracks: bool) -> Description {
         let scheme = if has_tls { "https" } else { "http" };
-        Description { pipeline: pipeline.to_owned(), columns: columns.clone(), scheme }
+        Description { pipeline: pipeline.to_owned(), columns: columns.clone(), scheme, tracks }
     }
 
     /// The columns of a row, and an example.
@@ -58,11 +61,6 @@ impl Description {
             ] } },
             "application/x-ndjson": { "schema": { "type": "string", "description": "A row a line." } },
         });
-        let problem = |what: &str| {
-            let content =
-                json!({ "application/json": { "schema": { "$ref": "#/components/schemas/Problem" } } });
-            json!({ "description": what, "content": content })
-        };
         let responses = json!({
             "200": {
                 "description": "Accepted rows are durable, and will be loaded. Rejected ones are not.",
@@ -92,7 +90,7 @@ impl Description {
             "responses": { "200": { "description": "Fields with their types." }, "401": problem("Not let in.") },
         });
         let (rows, about) = (format!("/v1/{}", self.pipeline), format!("/v1/{}/metadata", self.pipeline));
-        json!({
+        let mut document = json!({
             "openapi": "3.1.0",
             "info": { "title": format!("api2bq gateway: {}", self.pipeline), "version": env!("CARGO_PKG_VERSION") },
             "security": [{ "basic": [] }],
@@ -101,7 +99,12 @@ impl Description {
                 "securitySchemes": { "basic": { "type": "http", "scheme": "basic" } },
                 "schemas": { "Row": row, "Submitted": submitted_schema(), "Problem": problem_schema() },
             },
-        })
+        });
+        if self.tracks {
+            document["paths"]["/track"] = json!({ "get": track() });
+            document["components"]["schemas"]["Instance"] = instance_schema();
+        }
+        document
     }
 
     /// A page that needs nothing else: no script, no other file.
@@ -186,6 +189,77 @@ fn schema(column: &Column) -> Value {
     schema
 }
 
+fn problem(what: &str) -> Value {
+    let content = json!({ "application/json": { "schema": { "$ref": "#/components/schemas/Problem" } } });
+    json!({ "description": what, "content": content })
+}
+
+fn track() -> Value {
+    let parameter = |(name, what): (&str, &str)| {
+        let kind = match name {
+            "limit" => "integer",
+            "payload" => "boolean",
+            _ => "string",
+        };
+        json!({ "name": name, "in": "query", "required": false, "description": what, "schema": { "type": kind } })
+    };
+    let page = json!({
+        "type": "object",
+        "properties": {
+            "pipeline": { "type": "string" },
+            "fields": { "type": "array", "items": { "type": "string" }, "description": "The primary one first." },
+            "trace": { "type": "boolean", "description": "Whether bodies are kept." },
+            "instances": { "type": "array", "items": { "$ref": "#/components/schemas/Instance" } },
+            "next": { "type": ["string", "null"], "description": "The `cursor` of the next page." },
+            "unreadable": { "type": "array", "items": { "type": "string" } },
+        },
+        "required": ["pipeline", "fields", "trace", "instances", "next"],
+    });
+    json!({
+        "operationId": "track", "summary": "What became of requests, the newest first",
+        "parameters": PARAMETERS.map(parameter),
+        "responses": {
+            "200": { "description": "A page of requests.", "content": { "application/json": { "schema": page } } },
+            "400": problem("A parameter is wrong; it is named."),
+            "401": problem("User or password is missing or wrong."),
+            "429": problem("Too many wrong passwords came from this address; see Retry-After."),
+            "503": problem("Others are being looked for, or the journal cannot be read; see Retry-After."),
+        },
+    })
+}
+
+fn instance_schema() -> Value {
+    let text = || json!({ "type": "string" });
+    json!({
+        "type": "object",
+        "description": "One request.",
+        "properties": {
+            "id": text(),
+            "time": { "type": "string", "format": "date-time" },
+            "user": text(),
+            "state": { "enum": State::ALL.map(State::word) },
+            "accepted": { "type": "integer" },
+            "rejected": { "type": "integer" },
+            "identifiers": { "type": "array", "items": {
+                "type": "object",
+                "properties": {
+                    "field": text(),
+                    "values": { "type": "array", "items": { "type": "string" } },
+                    "more": { "type": "integer", "description": "Values that are not shown." },
+                },
+                "required": ["field", "values"],
+            } },
+            "rejects": rejected_schema(),
+            "table": text(),
+            "job_id": text(),
+            "reason": { "type": "string", "description": "Why it was rejected, or failed." },
+            "payload": text(),
+            "payload_base64": { "type": "string", "description": "A payload that is not in UTF-8." },
+        },
+        "required": ["id", "time", "user", "state", "accepted", "rejected", "identifiers"],
+    })
+}
+
 fn rejected_schema() -> Value {
     json!({ "type": "array", "items": {
         "type": "object",
@@ -223,6 +297,8 @@ fn problem_schema() -> Value {
                 "message": { "type": "string" },
                 "line": { "type": "integer" },
                 "column": { "type": "integer" },
+                "parameter": { "type": "string" },
+                "id": { "type": "string", "description": "By which an operator finds the request." },
                 "rejected": rejected_schema(),
             },
             "required": ["status", "reason", "message"],

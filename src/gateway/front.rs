@@ -18,9 +18,10 @@ use super::describe::Description;
 use super::keys::{Keys, Remembered, key_of};
 use super::letter::{Head, Letter};
 use super::metrics::Metrics;
-use super::payload::{Judged, judge};
+use super::payload::{Judged, Malformed, judge};
 use super::problem::Problem;
 use super::spool::{Folder, Refused, Spool};
+use super::track::{Tracking, new_id};
 use crate::effects::Clock;
 use crate::error::Result;
 use crate::schema::{Columns, Format};
@@ -41,6 +42,7 @@ pub struct Options {
     pub limits: Limits,
     pub remembered: Remembered,
     pub metrics: Arc<Metrics>,
+    pub tracking: Option<Arc<Tracking>>,
     pub clock: Clock,
 }
 
@@ -54,6 +56,7 @@ struct Front {
     keys: Keys,
     spool: Arc<Spool<Folder>>,
     metrics: Arc<Metrics>,
+    tracking: Option<Arc<Tracking>>,
     description: Description,
     clock: Clock,
 }
@@ -69,7 +72,12 @@ pub async fn start(options: Options, spool: Arc<Spool<Folder>>, letters: Vec<Hea
         keys.restore(head);
     }
     let front = Arc::new(Front {
-        description: Description::new(&options.pipeline, &options.columns, options.tls.is_some()),
+        description: Description::new(
+            &options.pipeline,
+            &options.columns,
+            options.tls.is_some(),
+            options.tracking.is_some(),
+        ),
         memory: Memory::new(options.limits, options.gate.users()),
         pipeline: options.pipeline,
         columns: options.columns,
@@ -77,6 +85,7 @@ pub async fn start(options: Options, spool: Arc<Spool<Folder>>, letters: Vec<Hea
         keys,
         spool,
         metrics: options.metrics,
+        tracking: options.tracking,
         clock: options.clock,
     });
     let alias = "/ic/api/integration/v1/flows/rest/{pipeline}/1.0";
@@ -85,6 +94,7 @@ pub async fn start(options: Options, spool: Arc<Spool<Folder>>, letters: Vec<Hea
         .route("/v1/{pipeline}/metadata", get(metadata))
         .route(&format!("{alias}/stream"), post(take))
         .route(&format!("{alias}/metadata"), get(metadata))
+        .route("/track", get(track))
         .route("/", get(page))
         .route("/openapi.json", get(open_api))
         .route("/healthz", get(async || "ok\n"))
@@ -149,8 +159,8 @@ impl Front {
         // not known, or the other way round.
         let stored = tokio::spawn(async move {
             let key = key.map(|key| key_of(&user, &self.pipeline, &key, &held.bytes, is_lines));
-            let id = format!("{:011x}{:016x}", self.clock.unix_millis(), fastrand::u64(..));
             let (unix_ms, pipeline) = (self.clock.unix_millis(), self.pipeline.clone());
+            let id = new_id(unix_ms);
             let (accepted, rejected, ignored) = (0, Vec::new(), Vec::new());
             let user = user.to_string();
             let head = Head { id, pipeline, unix_ms, user, is_lines, accepted, rejected, ignored, key };
@@ -184,16 +194,20 @@ impl Front {
 
     async fn store(&self, mut head: Head, body: Vec<u8>) -> Result<Arc<Head>, Problem> {
         let (judged, body) = self.judge(body, head.format()).await?;
-        let Judged { accepted, rejected, ignored } = judged;
+        let Judged { accepted, rejected, ignored } = match judged {
+            Ok(judged) => judged,
+            Err(malformed) => return Err(self.nothing_taken(head, body, malformed.into()).await),
+        };
         self.metrics.rows_in.inc_by(accepted + rejected.len() as u64);
         self.metrics.rows_rejected.inc_by(rejected.len() as u64);
+        (head.accepted, head.rejected, head.ignored) = (accepted, rejected, ignored);
         if accepted == 0 {
-            return Err(match &rejected[..] {
+            let problem = match &head.rejected[..] {
                 [] => Problem::new(StatusCode::BAD_REQUEST, "no_rows", "there are no rows in the body"),
                 rejected => Problem::no_row_fits(rejected),
-            });
+            };
+            return Err(self.nothing_taken(head, body, problem).await);
         }
-        (head.accepted, head.rejected, head.ignored) = (accepted, rejected, ignored);
         let letter = Letter { head, body };
         let bytes = letter.to_bytes().map_err(|e| Refused::Stopped(e.to_string()))?;
         self.spool.append(bytes).await?;
@@ -201,14 +215,25 @@ impl Front {
         Ok(Arc::new(letter.head))
     }
 
-    async fn judge(&self, body: Vec<u8>, format: Format) -> Result<(Judged, Vec<u8>), Problem> {
+    /// What the sender of a body without a row that fits is told, once an operator can find it.
+    async fn nothing_taken(&self, head: Head, body: Vec<u8>, problem: Problem) -> Problem {
+        let Some(tracking) = &self.tracking else { return problem };
+        let id = head.id.clone();
+        tracking.rejected(head, body, problem.said()).await;
+        problem.with_id(&id)
+    }
+
+    async fn judge(
+        &self,
+        body: Vec<u8>,
+        format: Format,
+    ) -> Result<(Result<Judged, Malformed>, Vec<u8>), Problem> {
         if body.len() <= SMALL_BODY {
-            return Ok((judge(&body, format, &self.columns)?, body));
+            return Ok((judge(&body, format, &self.columns), body));
         }
         let columns = self.columns.clone();
         let judged = tokio::task::spawn_blocking(move || (judge(&body, format, &columns), body)).await;
-        let (judged, body) = judged.map_err(|e| Refused::Stopped(e.to_string()))?;
-        Ok((judged?, body))
+        Ok(judged.map_err(|e| Refused::Stopped(e.to_string()))?)
     }
 
     async fn enter(
@@ -280,6 +305,20 @@ async fn metadata(
     front.enter(request.extensions(), request.headers()).await?;
     front.check_name(&name)?;
     Ok(Json(front.description.metadata()).into_response())
+}
+
+async fn track(
+    State(front): State<Arc<Front>>,
+    request: axum::http::Request<Body>,
+) -> Result<Response, Problem> {
+    let user = front.enter(request.extensions(), request.headers()).await?;
+    let Some(tracking) = &front.tracking else {
+        let message = "this gateway tracks no requests; it was started without `--track`";
+        return Err(Problem::new(StatusCode::NOT_FOUND, "not_tracked", message));
+    };
+    let answer = tracking.answer(&user, request.uri().query().unwrap_or_default()).await?;
+    // Identifiers, and bodies, are nobody else's: no cache keeps them.
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response())
 }
 
 async fn open_api(State(front): State<Arc<Front>>) -> Response {

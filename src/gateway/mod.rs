@@ -47,6 +47,7 @@ mod payload;
 mod problem;
 mod run;
 pub mod spool;
+pub mod track;
 
 pub use body::Limits;
 pub use keys::Remembered;

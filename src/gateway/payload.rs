@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::decode::{Decoder, Options};
 use crate::error::{Error, Result};
+use crate::reject::Reject;
 use crate::schema::{Columns, Format};
 
 /// A row that was not taken.
@@ -57,11 +58,21 @@ pub fn judge(body: &[u8], format: Format, columns: &Columns) -> Result<Judged, M
 /// The rows of a body that was judged before, and those that do not fit, of whom the sender may or may
 /// not have been told.
 pub fn rows(body: &[u8], format: Format, columns: &Columns) -> Result<(Vec<RecordBatch>, Vec<Rejected>)> {
+    let (batches, rejects) = taken_apart(body, format, columns)?;
+    Ok((batches, rejects.into_iter().map(rejected).collect()))
+}
+
+/// The same, the rejects with their bytes.
+pub(super) fn taken_apart(
+    body: &[u8],
+    format: Format,
+    columns: &Columns,
+) -> Result<(Vec<RecordBatch>, Vec<Reject>)> {
     let mut decoder = decoder(body, format, columns)?;
     decoder.push(body)?;
     decoder.finish()?;
     let batches = std::iter::from_fn(|| decoder.next_batch()).collect();
-    Ok((batches, decoder.take_rejects().into_iter().map(rejected).collect()))
+    Ok((batches, decoder.take_rejects()))
 }
 
 fn decoder(body: &[u8], format: Format, columns: &Columns) -> Result<Decoder> {
@@ -77,7 +88,7 @@ fn decoder(body: &[u8], format: Format, columns: &Columns) -> Result<Decoder> {
     Decoder::new(format, columns, &options)
 }
 
-fn rejected(reject: crate::reject::Reject) -> Rejected {
+fn rejected(reject: Reject) -> Rejected {
     let (reason, field) = match reject.reason.split_once(':') {
         Some((reason, field)) => (reason.to_owned(), Some(field.to_owned())),
         None => (reject.reason, None),

@@ -48,8 +48,30 @@ impl Problem {
         problem
     }
 
+    /// One parameter of a question is wrong.
+    pub(super) fn of_parameter(mut self, name: &str) -> Problem {
+        self.error["parameter"] = json!(name);
+        self
+    }
+
+    /// By which an operator finds the request.
+    pub(super) fn with_id(mut self, id: &str) -> Problem {
+        self.error["id"] = json!(id);
+        self
+    }
+
     pub(super) fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// For people.
+    pub(super) fn message(&self) -> &str {
+        self.error["message"].as_str().unwrap_or_default()
+    }
+
+    /// For programs, then for people.
+    pub(super) fn said(&self) -> String {
+        format!("{}: {}", self.error["reason"].as_str().unwrap_or_default(), self.message())
     }
 }
 

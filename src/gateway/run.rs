@@ -17,6 +17,7 @@ use super::letter::{Head, Letter};
 use super::metrics::Metrics;
 use super::out::{Out, Pace};
 use super::spool::{self, CommitOptions, Folder, Log, Mended, Spool};
+use super::track::{self, Tracking};
 use crate::bigquery::{self, BigQuery, TableId};
 use crate::config::Pipeline;
 use crate::effects::Effects;
@@ -40,6 +41,10 @@ pub struct Settings {
     pub pace: Pace,
     pub connections_max: usize,
     pub tls: Option<Tls>,
+    /// How long the journal has batches one by one once they are loaded, but two days at least.
+    pub keep: Duration,
+    /// `None`: requests are not tracked.
+    pub track: Option<track::Options>,
 }
 
 /// A gateway at work.
@@ -85,11 +90,17 @@ impl Gateway {
         let spool = Arc::new(Spool::start(disk, log, commits)?);
 
         let warehouse = &pipeline.warehouse;
+        let table = TableId::new(&warehouse.project, &warehouse.dataset, &warehouse.table);
+        let tracking = match settings.track {
+            Some(options) => {
+                let (name, columns, shown) = (&pipeline.name, &pipeline.columns, table.to_string());
+                let open = Tracking::open(options, &settings.spool_dir, store.clone(), name, columns, shown);
+                Some(Arc::new(open?))
+            }
+            None => None,
+        };
         let out = Out {
-            destination: Destination {
-                table: TableId::new(&warehouse.project, &warehouse.dataset, &warehouse.table),
-                ..destination(pipeline)
-            },
+            destination: Destination { table, ..destination(pipeline) },
             spool: Arc::clone(&spool),
             keys,
             stage: stage_options(pipeline),
@@ -101,7 +112,10 @@ impl Gateway {
             pace: settings.pace,
             settings: pipeline.gateway.clone(),
             metrics: Arc::clone(&metrics),
+            tracking: tracking.clone(),
             looks_back: true,
+            keep: settings.keep,
+            archived: None,
         };
         let options = front::Options {
             listen: settings.listen,
@@ -114,6 +128,7 @@ impl Gateway {
             limits: settings.limits,
             remembered,
             metrics,
+            tracking,
             clock,
         };
         let server = front::start(options, Arc::clone(&spool), heads).await?;

@@ -20,7 +20,8 @@ use std::fmt;
 use std::io::{self, Write};
 use std::str::FromStr;
 
-use arrow::datatypes::SchemaRef;
+use arrow::array::ArrayRef;
+use arrow::datatypes::{Field, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
 use crate::error::{Error, Result};
@@ -184,6 +185,17 @@ impl Renderer {
         }
         Ok(self.reader)
     }
+}
+
+/// The values of one column as the text formats have them; `None` where there is none.
+pub fn texts(field: &Field, values: &ArrayRef) -> Result<Vec<Option<String>>> {
+    let column = value::Column::new(field, values).map_err(cannot_write)?;
+    let text = |row| {
+        let mut text = String::new();
+        column.push_text(&mut text, row);
+        text
+    };
+    Ok((0..values.len()).map(|row| (!column.is_null(row)).then(|| text(row))).collect())
 }
 
 fn cannot_write(error: io::Error) -> Error {

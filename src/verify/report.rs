@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::error::{Error, Kind, Result};
+use crate::ledger::batches::run_of;
 use crate::ledger::{Ledger, Standing};
 use crate::partition::{Partition, Window};
 
@@ -27,6 +28,8 @@ pub struct Report {
 #[derive(Debug, Default, Serialize)]
 pub struct Checked {
     pub windows: u64,
+    /// Of the pipeline's gateway.
+    pub batches: u64,
     pub entries: u64,
     pub files: u64,
     pub bytes: u64,
@@ -110,9 +113,12 @@ impl Report {
             };
             let state = if *state == Standing::Missing { "not staged" } else { "not loaded" };
             let message = format!("run `{run}` is incomplete: {window}{more} {state}");
-            return Err(Error::new(Kind::Incomplete, message).hint(
-                "what is there is right; the same backfill resumes, and `api2bq status` shows what is left",
-            ));
+            let next = match run.starts_with(&run_of("")) {
+                true => "the gateway loads it, once it is started",
+                false => "the same backfill resumes",
+            };
+            return Err(Error::new(Kind::Incomplete, message)
+                .hint(format!("what is there is right; {next}, and `api2bq status` shows what is left")));
         }
         Ok(())
     }

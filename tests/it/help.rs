@@ -36,6 +36,7 @@ fn every_commands_help_reads_as_reviewed() {
         "emulator",
         "gateway",
         "gateway passwd",
+        "track",
         "load-test",
         "bench",
         "bench sql",

@@ -107,9 +107,14 @@ impl Warehouse {
 
     /// Starts it, after killing it if it runs; back when it takes connections.
     pub fn restart(&mut self, context: &TestContext) {
+        self.restart_with(context, &[]);
+    }
+
+    /// The same with more arguments, such as faults.
+    pub fn restart_with(&mut self, context: &TestContext, more: &[&str]) {
         self.kill();
         let mut command = context.command(["emulator", "--port", &self.port.to_string(), "--data-dir"]);
-        command.arg(&self.data_dir).env("STORAGE_EMULATOR_HOST", self.url());
+        command.arg(&self.data_dir).args(more).env("STORAGE_EMULATOR_HOST", self.url());
         let mut process = Process::start(command, context.path("warehouse.txt"));
         let started = Instant::now();
         while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {

@@ -317,6 +317,7 @@ fn ten_days_of_three_hours_end_as_an_independent_count_says() {
             pipeline: &pipeline,
             store: &store,
             ledger: &ledger,
+            gateway: false,
             bigquery: Some(&bigquery),
             source: None,
         };

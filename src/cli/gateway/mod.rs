@@ -12,7 +12,7 @@ use clap::{Subcommand, ValueEnum};
 use super::{duration, interrupted, output};
 use crate::config::Pipeline;
 use crate::error::{Error, Result};
-use crate::gateway::{Gateway, Limits, Pace, Settings, spool};
+use crate::gateway::{Gateway, Limits, Pace, Settings, spool, track};
 use crate::serve::Tls;
 
 /// Take JSON rows by HTTP, acknowledge them once durable, load them once
@@ -39,6 +39,10 @@ If the disk fails to sync, the gateway ends with exit code 1. If the spool is fu
 until rows have left. SIGTERM and Ctrl-C end it when open requests are answered. With --tls-cert it
 speaks TLS 1.2 and 1.3 and nothing else; SIGHUP reads certificate and key again.
 
+With --track A,B requests are found by the values that these columns have in them: GET
+/track?value=WH2&since=1h, or `api2bq track`, says of each whether it is accepted, sealed, loaded,
+rejected or failed, by which job and why. A user finds what that user sent; an --operator finds all.
+
 Built in is `inventory`: WH_ID, Item_Name, Item_id, Quantity_Available, Quantity_Requested and
 Backlog, into DataLoad.OIC. Your own is a pipeline.toml of which name, [warehouse], [gateway] and
 [[columns]] count.
@@ -49,6 +53,7 @@ Examples:
   api2bq gateway inventory --auth-file users.txt --out stream
   curl -u ann -d '{\"WH_ID\":\"WH1\",\"Item_id\":\"15\"}' -H 'Content-Type: application/json' \\
     http://127.0.0.1:8080/v1/inventory
+  api2bq gateway inventory --auth-file users.txt --track WH_ID,Item_id --operator ann
   api2bq gateway ./mine.toml --auth-file users.txt --listen 0.0.0.0:8443 --host gw.example.com \\
     --tls-cert chain.pem --tls-key key.pem"
 )]
@@ -95,6 +100,18 @@ pub(super) struct Args {
     /// Connections at once; when they are used up, the one that was quiet for longest is closed
     #[arg(long, default_value_t = 1024, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     connections_max: u32,
+    /// One to three columns by which requests are found, the primary one first: GET /track, `api2bq track`
+    #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
+    track: Vec<String>,
+    /// Keep bodies too, to be shown with the requests; they may hold secrets
+    #[arg(long, requires = "track")]
+    trace: bool,
+    /// How long requests are found after they came, and loaded batches stay in the journal one by one
+    #[arg(long, default_value = "7d", value_name = "DURATION", value_parser = duration)]
+    keep: Duration,
+    /// A user who finds what others sent, too; may be repeated
+    #[arg(long = "operator", value_name = "USER", requires = "track")]
+    operators: Vec<String>,
     /// Override a key of the pipeline
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -145,6 +162,13 @@ pub(super) async fn run(args: Args) -> Result<()> {
         pace: Pace { every, jobs_per_day: args.jobs_per_day },
         connections_max: args.connections_max as usize,
         tls: tls.clone(),
+        keep: args.keep,
+        track: (!args.track.is_empty()).then_some(track::Options {
+            fields: args.track,
+            trace: args.trace,
+            keep: args.keep,
+            operators: args.operators,
+        }),
     })
     .await?;
     output::print(&format!("taking rows for `{name}` on {}\n", gateway.url()))?;

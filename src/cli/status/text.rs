@@ -13,6 +13,13 @@ pub(super) fn report(report: &Report) -> String {
     for damaged in &report.damaged {
         text += &format!("damaged: {}\n", damaged.error);
     }
+    if let Some(gateway) = &report.gateway {
+        text += &gateway.text();
+        if report.runs.is_empty() {
+            return text;
+        }
+        text.push('\n');
+    }
     if report.runs.is_empty() {
         return text + &format!("`{}` has no runs in `{}` yet\n", report.pipeline, report.stage);
     }

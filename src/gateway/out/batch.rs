@@ -8,26 +8,16 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use chrono::NaiveDate;
-use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
 use crate::gateway::letter::Letter;
 use crate::gateway::spool::{Folder, SegmentId, Spool};
+pub(super) use crate::ledger::batches::{Segments as Batch, run_of};
 use crate::manifest::WindowCounts;
 use crate::partition::Window;
 use crate::schema::{Columns, DAY_COLUMN};
 use crate::stage::journal::Chain;
 use crate::stage::{self, Store, WindowWriter, Written};
-
-/// The segments of one load, as they stand in `batch.json`, which is written before anything else.
-///
-/// Its folder is named by the first of them. So whoever finds that segment again, finds what became
-/// of all of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Batch {
-    /// Keys of segments, in their order.
-    pub(super) segments: Vec<String>,
-}
 
 impl Batch {
     /// What was decided for the batch of the first of `sealed`, now or before. `folder` has all batches.
@@ -48,7 +38,7 @@ impl Batch {
         let bytes = serde_json::to_vec(&batch)
             .map_err(|e| Error::failed("cannot write which segments are loaded").caused_by(e))?;
         // After a lost answer it is read back at the next try.
-        store.create(&format!("{folder}/{first}/batch.json"), &bytes).await?;
+        store.create(&Batch::name(&format!("{folder}/{first}")), &bytes).await?;
         Ok(batch)
     }
 
@@ -59,7 +49,7 @@ impl Batch {
         first: &String,
         looks_back: bool,
     ) -> Result<Option<Batch>> {
-        if let Some(found) = Batch::read(store, &format!("{folder}/{first}")).await? {
+        if let Some(found) = decided(store, &format!("{folder}/{first}")).await? {
             return Ok(Some(found));
         }
         // The first one of its batch may have been set aside after an intent was written: what that names
@@ -69,7 +59,7 @@ impl Batch {
         others.sort_unstable();
         for other in others.iter().rev().take(BATCHES_BACK) {
             let folder = format!("{folder}/{other}");
-            let Some(found) = Batch::read(store, &folder).await? else { continue };
+            let Some(found) = decided(store, &folder).await? else { continue };
             if found.segments.contains(first)
                 && Chain::read(store, &run_of(other), folder).await?.state().manifest.is_some()
             {
@@ -77,14 +67,6 @@ impl Batch {
             }
         }
         Ok(None)
-    }
-
-    async fn read(store: &Store, folder: &str) -> Result<Option<Batch>> {
-        let name = format!("{folder}/batch.json");
-        let Some(bytes) = store.read(&name).await? else { return Ok(None) };
-        store.make_durable(&name).await?;
-        let damaged = |e| Error::new(Kind::Damaged, format!("`{name}` is not readable")).caused_by(e);
-        serde_json::from_slice(&bytes).map(Some).map_err(damaged)
     }
 
     /// The key of its first segment, which names its folder.
@@ -99,9 +81,13 @@ impl Batch {
     }
 }
 
-/// The run that journal entries of a batch name.
-pub(super) fn run_of(first: &str) -> String {
-    format!("gateway-{first}")
+/// What was decided before, durable before anything is done because of it.
+async fn decided(store: &Store, folder: &str) -> Result<Option<Batch>> {
+    let found = Batch::read(store, folder).await?;
+    if found.is_some() {
+        store.make_durable(&Batch::name(folder)).await?;
+    }
+    Ok(found)
 }
 
 /// Batches that are looked through for a segment: the one before it ended just before it, however many

@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::folder;
 use crate::effects::Clock;
 use crate::error::{Error, Result};
+use crate::ledger::batches::folder;
 use crate::stage::Store;
 
 /// How many jobs are left today. Failed ones count, as they do for BigQuery.

@@ -5,7 +5,7 @@
 //! | a sealed segment | decide which others are loaded with it: `batch.json` |
 //! | that | stage their rows, publish the files, append the intent |
 //! | an intent | run its load jobs, under the generation after the last failed one; append `loaded` |
-//! | `loaded` | remember the keys of its requests, delete the segments, then the files |
+//! | `loaded` | remember the keys of its requests, and where those are found; delete the segments, then the files |
 //!
 //! Whatever of this was done before a kill is found, and done no second time. A load job that appends
 //! cannot be repeated under another id once it may have run; so an id is only given up for one that
@@ -13,12 +13,14 @@
 
 use std::sync::Arc;
 
+use super::Out;
 use super::batch::{Batch, Staged, Staging, run_of};
 use super::budget::Budget;
-use super::{Out, folder};
 use crate::error::{Error, Kind, Result};
 use crate::gateway::spool::SegmentId;
+use crate::gateway::track::Went;
 use crate::generations::{Generations, Job};
+use crate::ledger::batches::folder;
 use crate::load;
 use crate::manifest::{Event, Loaded, Manifest, StagedPartition};
 use crate::stage::journal::{Appended, Chain};
@@ -52,7 +54,7 @@ impl Out {
                 is_fresh = true;
                 continue;
             };
-            if state.loaded.is_none() {
+            let Some(loaded) = state.loaded else {
                 let other = |error: Error| {
                     error.hint("start the gateway with the table it had, until its spool is empty")
                 };
@@ -64,8 +66,9 @@ impl Out {
                 chain.append(Event::Loaded { partitions: loaded }).await?;
                 self.metrics.loaded(manifest.counts.staged);
                 continue;
-            }
-            self.forget(batch.of(sealed).collect()).await?;
+            };
+            let went = Went::Loaded { table: &manifest.target.table, jobs: loaded };
+            self.forget(batch.of(sealed).collect(), went).await?;
             for name in
                 manifest.partitions.iter().flat_map(|p| &p.files).filter_map(|f| self.store.name_of(&f.url))
             {

@@ -2,6 +2,7 @@
 
 mod batch;
 mod budget;
+mod ended;
 mod loads;
 mod rejects;
 mod rows;
@@ -9,13 +10,14 @@ mod stream;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::kept_keys::KeptKeys;
 use super::metrics::Metrics;
 use super::spool::{Folder, SegmentId, Spool};
+use super::track::{Tracking, Went};
 use crate::bigquery::BigQuery;
 use crate::config::{GatewaySettings, WayOut};
 use crate::effects::Effects;
@@ -68,8 +70,13 @@ pub(super) struct Out {
     pub(super) pace: Pace,
     pub(super) settings: GatewaySettings,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) tracking: Option<Arc<Tracking>>,
     /// Whether the first segment may belong to a batch whose own first one was set aside.
     pub(super) looks_back: bool,
+    /// How long batches stay in the journal once they have ended.
+    pub(super) keep: Duration,
+    /// When old ones were looked for last.
+    pub(super) archived: Option<Instant>,
 }
 
 /// What a way keeps from one pass to the next.
@@ -120,10 +127,15 @@ impl Out {
     }
 
     async fn pass(&mut self, way: &mut Way) -> Result<()> {
-        match way {
-            Way::Batch(budget) => self.load_waiting(budget).await,
-            Way::Stream(stream) => self.stream_waiting(stream).await,
+        if self.looks_back {
+            self.set_aside_ended().await?;
         }
+        match way {
+            Way::Batch(budget) => self.load_waiting(budget).await?,
+            Way::Stream(stream) => self.stream_waiting(stream).await?,
+        }
+        self.archive_old().await;
+        Ok(())
     }
 
     /// Seals what there is, and loads all that is sealed.
@@ -183,13 +195,12 @@ impl Out {
     }
 
     /// Lets segments go whose rows are in the table, which is durable by now: nothing needs them any more.
-    async fn forget(&mut self, segments: Vec<SegmentId>) -> Result<()> {
+    /// How they went there is told to whoever asks for their requests.
+    async fn forget(&mut self, segments: Vec<SegmentId>, went: Went<'_>) -> Result<()> {
         tokio::task::block_in_place(|| self.keys.keep(&self.spool, &segments))?;
+        if let Some(tracking) = &self.tracking {
+            tracking.gone(&self.spool, &segments, &went).await;
+        }
         self.spool.remove(segments).await
     }
-}
-
-/// The folder of all batches of a pipeline in the staging area.
-fn folder(pipeline: &str) -> String {
-    format!("{pipeline}/gateway")
 }

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::batch::run_of;
-use super::folder;
 use super::rows::Refused;
 use crate::bigquery::RowError;
 use crate::error::{Error, Result};
+use crate::ledger::batches::folder;
 use crate::manifest::StagedFile;
 use crate::stage::Store;
 use crate::stage::journal::{Chain, sha256_hex};

@@ -24,12 +24,14 @@ use futures::future::join_all;
 use super::batch::{Batch, run_of};
 use super::budget::Budget;
 use super::rows::{Answered, Refused, Request, Sending};
-use super::{Out, folder, rejects};
+use super::{Out, rejects};
 use crate::bigquery::{Insert, InsertRow, RowError};
 use crate::config::GatewaySettings;
 use crate::effects::Door;
 use crate::error::{Error, Kind, Result};
 use crate::gateway::spool::SegmentId;
+use crate::gateway::track::Went;
+use crate::ledger::batches::folder;
 use crate::manifest::{Event, Streamed};
 use crate::partition::Partition;
 use crate::stage::journal::{Appended, Chain};
@@ -129,7 +131,7 @@ impl Out {
         chain.make_durable().await?;
         let Some(streamed) = chain.state().streamed else { return Ok(false) };
         let done = sealed.iter().copied().filter(|id| streamed.segments.contains(&id.key())).collect();
-        self.forget(done).await?;
+        self.forget(done, Went::Streamed(streamed)).await?;
         Ok(true)
     }
 
@@ -231,20 +233,22 @@ impl Out {
                 (stream.settling, stream.settled) = (None, Instant::now());
                 return Ok(());
             }
-            self.write_down(answered, &stream.settings.template_suffix).await?;
-            self.forget(answered.segments.clone()).await?;
+            let streamed = self.write_down(answered, &stream.settings.template_suffix).await?;
+            let segments = answered.segments.clone();
+            self.forget(segments, Went::Streamed(&streamed)).await?;
             stream.settling = None;
         }
     }
 
     /// Appends `streamed`, unless that was done before an error or a stop.
-    async fn write_down(&self, answered: &Answered, template_suffix: &str) -> Result<()> {
-        let Some(first) = answered.segments.first().map(SegmentId::key) else { return Ok(()) };
+    async fn write_down(&self, answered: &Answered, template_suffix: &str) -> Result<Streamed> {
+        let nothing = || Error::failed("there are no segments whose rows were streamed");
+        let first = answered.segments.first().map(SegmentId::key).ok_or_else(nothing)?;
         let folder = format!("{}/{first}", folder(&self.destination.pipeline));
         let mut chain = Chain::read(&self.store, &run_of(&first), folder.clone()).await?;
         chain.make_durable().await?;
-        if chain.state().streamed.is_some() {
-            return Ok(());
+        if let Some(streamed) = chain.state().streamed {
+            return Ok(streamed.clone());
         }
         let (rows, inserted, rejected) = (answered.rows, answered.inserted, answered.refused.len() as u64);
         let streamed = Streamed {
@@ -255,7 +259,7 @@ impl Out {
             rejected,
             rejects: rejects::write(&self.store, &folder, &answered.refused).await?,
         };
-        if chain.append(Event::Streamed(streamed)).await? == Appended::Theirs {
+        if chain.append(Event::Streamed(streamed.clone())).await? == Appended::Theirs {
             let message = format!("somebody else writes to `{folder}` of the staging area");
             return Err(Error::new(Kind::Fenced, message));
         }
@@ -271,6 +275,6 @@ impl Out {
                 "BigQuery refuses rows; they are among the rejects"
             );
         }
-        Ok(())
+        Ok(streamed)
     }
 }

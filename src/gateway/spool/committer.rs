@@ -57,6 +57,7 @@ enum Order {
     HasRoom { done: oneshot::Sender<bool> },
     Remove { ids: Vec<SegmentId>, done: oneshot::Sender<Result<()>> },
     SetAside { id: SegmentId, done: oneshot::Sender<Result<()>> },
+    KeepLoaded { id: SegmentId, done: oneshot::Sender<Result<()>> },
 }
 
 /// A spool that many may use at once. When the last of them is dropped, its thread ends.
@@ -124,6 +125,11 @@ impl<D: Disk> Spool<D> {
     /// Sets a damaged segment aside.
     pub async fn set_aside(&self, id: SegmentId) -> Result<()> {
         self.ask(|done| Order::SetAside { id, done }).await.map_err(|e| Error::failed(e.to_string()))?
+    }
+
+    /// Sets a segment aside that was loaded long ago, and has come back.
+    pub async fn keep_loaded(&self, id: SegmentId) -> Result<()> {
+        self.ask(|done| Order::KeepLoaded { id, done }).await.map_err(|e| Error::failed(e.to_string()))?
     }
 
     /// Waits until the disk has failed to sync, and says how. The process has to end then.
@@ -210,6 +216,7 @@ impl<D: Disk> Committer<D> {
             Order::HasRoom { done } => answer(done, self.log.has_room()),
             Order::Remove { ids, done } => answer(done, self.log.remove(&ids)),
             Order::SetAside { id, done } => answer(done, self.log.set_aside(id)),
+            Order::KeepLoaded { id, done } => answer(done, self.log.keep_loaded(id)),
         }
     }
 

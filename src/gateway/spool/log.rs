@@ -86,7 +86,7 @@ pub(super) fn file_name(number: u64) -> String {
 }
 
 /// The number in a segment's file name, whatever has become of the segment.
-fn number_of(name: &str) -> Option<(u64, &str)> {
+pub(super) fn number_of(name: &str) -> Option<(u64, &str)> {
     let (number, state) = name.split_once('.')?;
     Some((u64::from_str_radix(number, 16).ok().filter(|_| number.len() == 16)?, state))
 }
@@ -260,7 +260,16 @@ impl<D: Disk> Log<D> {
     /// Sets a segment aside that was found damaged after the start. Its bytes take no room any more.
     pub fn set_aside(&mut self, id: SegmentId) -> Result<()> {
         if self.sealed.get(&id.number).is_some_and(|sealed| sealed.id == id) {
-            set_aside(&self.disk, id.number)?;
+            set_aside(&self.disk, id.number, "damaged")?;
+            self.forget(id);
+        }
+        Ok(())
+    }
+
+    /// Sets a segment aside that was loaded long ago, and has come back. It is not read again.
+    pub fn keep_loaded(&mut self, id: SegmentId) -> Result<()> {
+        if self.sealed.get(&id.number).is_some_and(|sealed| sealed.id == id) {
+            set_aside(&self.disk, id.number, "loaded")?;
             self.forget(id);
         }
         Ok(())

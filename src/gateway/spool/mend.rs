@@ -65,7 +65,7 @@ pub(super) fn mend<D: Disk>(
     let (offset, records) = (found.end as u64, found.records.len() as u64);
     let is_damaged = if is_whole { found.behind != Behind::Nothing } else { found.behind == Behind::Damage };
     let Some(id) = found.id.filter(|_| !is_damaged) else {
-        let file = set_aside(disk, number)?;
+        let file = set_aside(disk, number, "damaged")?;
         mended.push(Mended::SetAside { file, offset, records_before: records });
         return Ok(After::SetAside);
     };
@@ -104,10 +104,10 @@ fn write_anew<D: Disk>(disk: &D, number: u64, name: &str, bytes: &[u8]) -> Resul
     })
 }
 
-/// Gives a damaged segment another name, and returns that.
-pub(super) fn set_aside<D: Disk>(disk: &D, number: u64) -> Result<String> {
-    let aside = format!("{number:016x}.damaged");
+/// Gives a segment a name under which nobody loads it, and returns that.
+pub(super) fn set_aside<D: Disk>(disk: &D, number: u64, state: &str) -> Result<String> {
+    let aside = format!("{number:016x}.{state}");
     let set_aside = disk.rename(&file_name(number), &aside).and_then(|()| disk.sync_folder());
-    set_aside.map_err(|e| failed("set a damaged segment aside", e))?;
+    set_aside.map_err(|e| failed("set a segment aside", e))?;
     Ok(aside)
 }

@@ -17,12 +17,14 @@ mod committer;
 mod disk;
 mod log;
 mod mend;
+mod peek;
 mod segment;
 
 pub use committer::{Commit, Options as CommitOptions, Spool};
 pub use disk::{Disk, DiskFile, Folder};
 pub use log::{Log, Options, Refused, Sealed, read};
 pub use mend::Mended;
+pub use peek::{Peeked, Place, peek};
 pub use segment::SegmentId;
 
 #[cfg(test)]

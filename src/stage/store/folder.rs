@@ -135,6 +135,19 @@ impl Folder {
         }
     }
 
+    /// Removes the folders in `name`, and then that, as far as they are empty. What stays is in nobody's way.
+    pub(super) async fn prune(&self, name: &str) {
+        let folder = self.root.join(name);
+        let _ = blocking(move || {
+            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+                let _ = std::fs::remove_dir(entry.path());
+            }
+            let _ = std::fs::remove_dir(&folder);
+            Ok(())
+        })
+        .await;
+    }
+
     /// Syncs the file and every folder on the way to it.
     pub(super) async fn make_durable(&self, name: &str) -> Result<()> {
         let (root, mut path) = (self.root.clone(), self.root.join(name));

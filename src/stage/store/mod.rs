@@ -254,6 +254,13 @@ impl Store {
         removed.map_err(|e| self.cannot("remove", name, e))
     }
 
+    /// Takes folders away that nothing is in any more. A bucket has none.
+    pub async fn prune(&self, name: &str) {
+        if let Place::Folder(folder) = &self.place {
+            folder.prune(name).await;
+        }
+    }
+
     /// Makes sure that an object whose create had an unknown outcome is on the disk.
     pub async fn make_durable(&self, name: &str) -> Result<()> {
         match &self.place {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Answer, authorization, parse};
-use crate::context::TestContext;
+use crate::context::{Ended, TestContext};
 use crate::kills::setting;
 use crate::process::{Process, Warehouse, free_port};
 
@@ -20,6 +20,7 @@ pub struct Site {
     /// Another one, in place of that.
     pub embedded: Option<String>,
     pub port: u16,
+    pub pipeline: &'static str,
     pub more: Vec<String>,
 }
 
@@ -30,6 +31,10 @@ impl Site {
 
     /// `more` are arguments of the gateway.
     pub fn with(more: &[&str]) -> Site {
+        Site::of("inventory", more)
+    }
+
+    pub fn of(pipeline: &'static str, more: &[&str]) -> Site {
         let context = TestContext::new();
         let mut passwd = context.command(["gateway", "passwd", "--auth-file", "users.txt", "ann"]);
         let mut passwd = passwd.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
@@ -37,13 +42,13 @@ impl Site {
         assert!(passwd.wait().expect("it ends").success());
         let warehouse = Mutex::new(Warehouse::start(&context));
         let more = more.iter().map(|&argument| argument.to_owned()).collect();
-        Site { context, warehouse, embedded: None, port: free_port(), more }
+        Site { context, warehouse, embedded: None, port: free_port(), pipeline, more }
     }
 
     pub fn command(&self) -> Command {
         let listen = format!("127.0.0.1:{}", self.port);
         let mut command =
-            self.program(&["gateway", "inventory", "--auth-file", "users.txt", "--spool", "spool"]);
+            self.program(&["gateway", self.pipeline, "--auth-file", "users.txt", "--spool", "spool"]);
         command.args(["--listen", &listen, "--set", "limits.retry_first_wait_ms=50"]).args(&self.more);
         command
     }
@@ -104,10 +109,11 @@ impl Site {
     /// `None`: no whole answer came.
     pub fn post(&self, headers: &str, body: &str) -> Option<Answer> {
         let headers = format!("{}{headers}", authorization("ann:secret"));
-        self.ask("POST /v1/inventory", &headers, body).filter(|answer| answer.body.ends_with('}'))
+        self.ask(&format!("POST /v1/{}", self.pipeline), &headers, body)
+            .filter(|answer| answer.body.ends_with('}'))
     }
 
-    fn ask(&self, method_path: &str, headers: &str, body: &str) -> Option<Answer> {
+    pub fn ask(&self, method_path: &str, headers: &str, body: &str) -> Option<Answer> {
         let head = format!(
             "{method_path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n",
             body.len()
@@ -118,6 +124,12 @@ impl Site {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         Some(parse(&answer))
+    }
+
+    /// One of the program's other commands, for the same pipeline.
+    pub fn run(&self, words: &str, more: &[&str]) -> Ended {
+        let words: Vec<&str> = words.split(' ').chain([self.pipeline]).chain(more.iter().copied()).collect();
+        self.program(&words).output().expect("it runs").into()
     }
 
     /// How often each WH_ID is in the table.
@@ -281,4 +293,57 @@ pub fn killed_under_load(site: &Site, kills: u64, warehouse_every: u64) -> Vec<(
     assert!(table.len() as u64 <= sent.load(Ordering::SeqCst) + 1);
     drop(gateway);
     table.into_iter().filter(|(_, times)| *times > 1).collect()
+}
+
+/// The journal knows batches of long ago only by their segments, which stay for ever. Without them the
+/// segment would be loaded by a job that BigQuery forgets after half a year.
+#[test]
+fn a_spool_from_an_old_backup_is_not_loaded_again() {
+    let site = Site::new();
+    site.warehouse.lock().expect("no panic").kill();
+    let gateway = site.gateway();
+    assert_eq!(site.post("", &row("a")).expect("an answer").status, 200);
+    gateway.signal("-TERM");
+    assert!(gateway.end().success(), "{}", site.said());
+    let spool = site.context.path("spool");
+    let files = || -> BTreeSet<String> {
+        let entries = std::fs::read_dir(&spool).expect("a folder").flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    };
+    let backup: Vec<(String, Vec<u8>)> = files()
+        .into_iter()
+        .filter(|name| name.ends_with(".seg"))
+        .map(|name| (name.clone(), std::fs::read(spool.join(name)).expect("readable")))
+        .collect();
+    site.warehouse.lock().expect("no panic").restart(&site.context);
+    let gateway = site.gateway();
+    site.wait_for(1);
+    while files().iter().any(|name| backup.iter().any(|(old, _)| old == name)) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    gateway.signal("-TERM");
+    assert!(gateway.end().success(), "{}", site.said());
+
+    let journal = site.context.path("stage").join("inventory/gateway");
+    let mut batches = Vec::new();
+    for batch in std::fs::read_dir(&journal).expect("batches").flatten() {
+        let decided = std::fs::read(batch.path().join("batch.json")).expect("readable");
+        let decided: serde_json::Value = serde_json::from_slice(&decided).expect("JSON");
+        batches.push(decided["segments"].clone());
+    }
+    std::fs::remove_dir_all(&journal).expect("removed");
+    let ended = site.context.path("stage").join("inventory/gateway-ended");
+    std::fs::create_dir_all(&ended).expect("made");
+    let together = serde_json::json!({ "batches": batches, "rows": [] }).to_string();
+    std::fs::write(ended.join("x.json"), together).expect("written");
+    for (name, bytes) in &backup {
+        std::fs::write(spool.join(name), bytes).expect("restored");
+    }
+    let _gateway = site.gateway();
+    assert_eq!(site.post("", &row("b")).expect("an answer").status, 200);
+    assert_eq!(site.wait_for(2), BTreeMap::from([("a".to_owned(), 1), ("b".to_owned(), 1)]));
+    assert!(site.said().contains("a segment came back whose batch ended long ago"), "{}", site.said());
+    assert_eq!(files().iter().filter(|name| name.ends_with(".loaded")).count(), 1, "{:?}", files());
+    let journal: Vec<_> = std::fs::read_dir(&journal).expect("batches").flatten().collect();
+    assert_eq!(journal.len(), 1, "only the new row was loaded");
 }

@@ -1,6 +1,7 @@
 //! The gateway's HTTP side over raw sockets: what comes in, on purpose or by mistake.
 
 mod answers;
+mod commands;
 mod crowds;
 mod disks;
 mod load_test;
@@ -10,19 +11,23 @@ mod storms;
 mod strangers;
 mod streams;
 mod tls;
+mod tracking;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use api2bq::effects::Clock;
+use api2bq::effects::{Clock, Effects};
 use api2bq::gateway::auth::{Gate, Ration, Users, hash_password};
 use api2bq::gateway::front::{self, Options};
 use api2bq::gateway::spool::{self, CommitOptions, Folder, Log, Spool};
+use api2bq::gateway::track::{self, Tracking};
 use api2bq::gateway::{Head, Letter, Limits, Metrics, Remembered};
+use api2bq::retry::Policy;
 use api2bq::schema::{Column, ColumnType, Columns, Mode};
 use api2bq::serve::{Server, Tls};
+use api2bq::stage::Store;
 use base64::Engine as _;
 use serde_json::Value;
 
@@ -43,6 +48,7 @@ pub struct Settings {
     pub spool: spool::Options,
     pub ration: Ration,
     pub tls: Option<Tls>,
+    pub track: Option<track::Options>,
 }
 
 impl Default for Settings {
@@ -54,6 +60,7 @@ impl Default for Settings {
             spool: spool::Options::default(),
             ration: Ration { burst: 1000, every: Duration::from_secs(1) },
             tls: None,
+            track: None,
         }
     }
 }
@@ -108,7 +115,7 @@ impl Gateway {
 
     pub async fn restart(&mut self) {
         self.stop().await;
-        let Settings { users, limits, connections_max, spool, ration, tls } = self.settings.clone();
+        let Settings { users, limits, connections_max, spool, ration, tls, track } = self.settings.clone();
         let disk = Folder::open(&self.dir.path().join("spool")).expect("a folder");
         let (log, mended) = Log::open(disk.clone(), spool).expect("a log");
         assert_eq!(mended, []);
@@ -118,6 +125,13 @@ impl Gateway {
             heads.extend(records.iter().map(|(_, bytes)| Letter::parse(bytes).expect("a letter").head));
         }
         let spool = Arc::new(Spool::start(disk, log, CommitOptions::default()).expect("a thread"));
+        let tracking = track.map(|options| {
+            let stage = format!("file://{}", self.dir.path().join("stage").display());
+            let store = Store::open(&stage, Effects::default(), Policy::default()).expect("a store");
+            let (spool, table) = (self.dir.path().join("spool"), "p.d.t".to_owned());
+            let tracking = Tracking::open(options, &spool, store, "inventory", &columns(), table);
+            Arc::new(tracking.expect("a folder"))
+        });
         let options = Options {
             listen: "127.0.0.1:0".parse().expect("an address"),
             hosts: vec!["gateway.example".into()],
@@ -129,6 +143,7 @@ impl Gateway {
             limits,
             remembered: Remembered::default(),
             metrics: Arc::new(Metrics::new()),
+            tracking,
             clock: Clock::default(),
         };
         let server = front::start(options, Arc::clone(&spool), heads).await.expect("it listens");

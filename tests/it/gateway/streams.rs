@@ -19,7 +19,7 @@ fn once(ids: &[&str]) -> BTreeMap<String, u64> {
 
 impl Site {
     /// The table, with shorter texts than the pipeline's columns know of.
-    fn make_table(&self) {
+    pub fn make_table(&self) {
         let url = self.warehouse.lock().expect("no panic").url();
         rest(&url, "POST", "datasets", Some(json!({"datasetReference": {"datasetId": "DataLoad"}})));
         let number = |name: &str| json!({"name": name, "type": "NUMERIC"});
