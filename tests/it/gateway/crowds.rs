@@ -137,7 +137,7 @@ fn a_stop_under_load_ends_well_and_every_answer_it_gave_holds() {
     let _gateway = site.gateway();
     assert_eq!(site.post("", &row("last")).expect("an answer").status, 200);
     acknowledged.insert("last".into(), 1);
-    let mut table = site.wait_for(acknowledged.len());
+    let mut table = site.wait_for(acknowledged.len() as u64);
     let started = Instant::now();
     while !table.contains_key("last") {
         assert!(started.elapsed() < Duration::from_secs(60), "{}", site.said());
