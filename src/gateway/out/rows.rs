@@ -50,6 +50,33 @@ pub(super) struct Refused {
     pub(super) error: RowError,
 }
 
+/// What an answer makes of the rows that were sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Split {
+    /// Those to be sent again, by their places in the request.
+    pub(super) again: Vec<usize>,
+    pub(super) refused: Vec<Refused>,
+    /// Why not at once.
+    pub(super) waits: Option<String>,
+}
+
+impl Request {
+    /// `left` are the rows that were sent, of which `errors` names those that were not stored.
+    pub(super) fn split(&self, left: &[usize], errors: Vec<RowError>) -> Split {
+        let (again, wrong): (Vec<_>, Vec<_>) =
+            errors.into_iter().partition(|error| error.is_stopped() || error.is_weather());
+        // Without the wrong ones the others have nothing that stops them.
+        let waits = again.iter().find(|error| error.is_weather() || wrong.is_empty());
+        let waits = waits.map(|error| format!("{}: {}", error.reason, error.message));
+        let again = again.iter().map(|error| left[error.index]).collect();
+        let refused = wrong.into_iter().map(|error| {
+            let row = self.rows[left[error.index]].clone();
+            Refused { row, error }
+        });
+        Split { again, refused: refused.collect(), waits }
+    }
+}
+
 /// A segment on its way. Kept from one try to the next, so that what has its answer is not sent again.
 #[derive(Debug)]
 pub(super) struct Sending {
@@ -203,6 +230,30 @@ mod tests {
             (sent.rows, sent.refused.len(), &*sent.refused[0].error.reason),
             (1004, 1, "row_too_long")
         );
+    }
+
+    #[test]
+    fn rows_that_were_only_stopped_go_again_at_once_and_weather_is_waited_for() {
+        let sent = sending(&[letter("one", 0, r#"[{"a":"0"},{"a":"1"},{"a":"2"},{"a":"3"}]"#)]);
+        let request = &sent.waiting[0];
+        let error = |index, reason: &str| {
+            let (location, message) = (String::new(), "why".into());
+            RowError { index, reason: reason.into(), location, message }
+        };
+        // Row 0 has its answer from before.
+        let split = |reasons: [&str; 3]| {
+            let errors = reasons.iter().enumerate().filter(|(_, reason)| !reason.is_empty());
+            let split =
+                request.split(&[1, 2, 3], errors.map(|(index, reason)| error(index, reason)).collect());
+            let refused: Vec<u64> = split.refused.iter().map(|refused| refused.row.index).collect();
+            (split.again, refused, split.waits)
+        };
+        assert_eq!(split(["", "", ""]), (vec![], vec![], None), "all are stored");
+        assert_eq!(split(["stopped", "invalid", "stopped"]), (vec![1, 3], vec![2], None));
+        assert_eq!(split(["", "unknown", ""]), (vec![], vec![2], None));
+        let waits = |why: &str| Some(format!("{why}: why"));
+        assert_eq!(split(["backendError", "invalid", ""]), (vec![1], vec![2], waits("backendError")));
+        assert_eq!(split(["stopped", "", "stopped"]), (vec![1, 3], vec![], waits("stopped")));
     }
 
     #[test]

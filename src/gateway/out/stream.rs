@@ -23,7 +23,7 @@ use futures::future::join_all;
 
 use super::batch::{Batch, run_of};
 use super::budget::Budget;
-use super::rows::{Answered, Refused, Request, Sending};
+use super::rows::{Answered, Refused, Request, Sending, Split};
 use super::{Out, rejects};
 use crate::bigquery::{Insert, InsertRow, RowError};
 use crate::config::GatewaySettings;
@@ -203,21 +203,16 @@ impl Out {
                 rows: &rows,
             };
             let errors = self.bigquery.insert_all(&insert).await?;
-            let (again, wrong): (Vec<RowError>, Vec<RowError>) =
-                errors.into_iter().partition(|error| error.is_stopped() || error.is_weather());
-            let is_clear = !wrong.is_empty() && again.iter().all(RowError::is_stopped);
-            refused.extend(wrong.into_iter().map(|error| {
-                let row = request.rows[left[error.index]].clone();
-                Refused { row, error }
-            }));
-            let Some(first) = again.first() else { return Ok(refused) };
-            // Without the wrong ones the others have nothing that stops them.
-            if !is_clear {
-                let message = format!("{} of {} rows were not stored", again.len(), left.len());
-                let error = Error::failed(format!("{message}: {}: {}", first.reason, first.message));
-                tries.wait_or(error.retryable()).await?;
+            let Split { again, refused: wrong, waits } = request.split(&left, errors);
+            refused.extend(wrong);
+            if again.is_empty() {
+                return Ok(refused);
             }
-            left = again.iter().map(|error| left[error.index]).collect();
+            if let Some(why) = waits {
+                let message = format!("{} of {} rows were not stored: {why}", again.len(), left.len());
+                tries.wait_or(Error::failed(message).retryable()).await?;
+            }
+            left = again;
         }
     }
 
