@@ -51,7 +51,7 @@ pub use past::{Then, in_utc};
 pub use queries::{Answered, DryRun, Parameter, Query, Write};
 pub use rows::{Cell, Rows};
 pub use running::Running;
-pub use tables::TableInfo;
+pub use tables::{FieldInfo, TableInfo};
 
 const GOOGLE: &str = "https://bigquery.googleapis.com";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -36,7 +36,17 @@ pub struct TableInfo {
     /// By the service's clock.
     pub last_modified_ms: u64,
     pub partitioned_by_day: bool,
-    pub fields: Vec<(String, String)>,
+    pub fields: Vec<FieldInfo>,
+}
+
+/// A column of a table, as the service has it.
+#[derive(Debug, Clone)]
+pub struct FieldInfo {
+    pub name: String,
+    pub kind: String,
+    pub is_required: bool,
+    /// As `maxLength 50`, where not every value of its type fits.
+    pub limit: Option<String>,
 }
 
 impl BigQuery {
@@ -189,7 +199,18 @@ fn info(table: &Value) -> TableInfo {
         etag: text(&table["etag"]),
         last_modified_ms: number(&table["lastModifiedTime"]),
         partitioned_by_day: partitioning["type"] == "DAY" && partitioning["field"].is_null(),
-        fields: fields.iter().map(|f| (text(&f["name"]), text(&f["type"]))).collect(),
+        fields: fields.iter().map(field_info).collect(),
+    }
+}
+
+fn field_info(field: &Value) -> FieldInfo {
+    let text = |key: &str| field[key].as_str().map(str::to_owned);
+    let limit = |key: &str| Some(format!("{key} {}", text(key)?));
+    FieldInfo {
+        name: text("name").unwrap_or_default(),
+        kind: text("type").unwrap_or_default(),
+        is_required: field["mode"] == "REQUIRED",
+        limit: limit("maxLength").or_else(|| limit("precision")),
     }
 }
 
@@ -199,24 +220,39 @@ fn agree(id: &TableId, found: &TableInfo, columns: &Columns) -> Result<()> {
             .hint("name another `warehouse.staging_table`; it is created when missing"));
     }
     for column in columns.iter() {
-        let kind = found.fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(&column.name));
+        let field = found.fields.iter().find(|field| field.name.eq_ignore_ascii_case(&column.name));
         let legacy = match column.kind {
             ColumnType::Int64 => "INTEGER",
             ColumnType::Float64 => "FLOAT",
             ColumnType::Bool => "BOOLEAN",
             other => other.name(),
         };
-        match kind {
-            Some((_, kind)) if kind == legacy || kind == column.kind.name() => {}
-            Some((_, kind)) => {
+        match field {
+            Some(field) if field.kind != legacy && field.kind != column.kind.name() => {
                 return Err(Error::usage(format!(
-                    "table `{id}` has `{}` as {kind}, the pipeline as {}",
+                    "table `{id}` has `{}` as {}, the pipeline as {}",
                     column.name,
+                    field.kind,
                     column.kind.name()
                 )));
             }
+            Some(field) if field.is_required && column.mode != Mode::Required => {
+                return Err(Error::usage(format!(
+                    "table `{id}` has `{}` as REQUIRED, the pipeline as NULLABLE",
+                    column.name
+                ))
+                .hint("set `mode = \"REQUIRED\"` for the column: records without it become rejects"));
+            }
+            Some(_) => {}
             None => return Err(Error::usage(format!("table `{id}` has no column `{}`", column.name))),
         }
     }
-    Ok(())
+    let is_ours = |field: &&FieldInfo| columns.iter().any(|c| c.name.eq_ignore_ascii_case(&field.name));
+    match found.fields.iter().find(|field| field.is_required && !is_ours(field)) {
+        Some(field) => Err(Error::usage(format!(
+            "table `{id}` has `{}` as REQUIRED, and the pipeline does not have it",
+            field.name
+        ))),
+        None => Ok(()),
+    }
 }

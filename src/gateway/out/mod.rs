@@ -114,6 +114,8 @@ impl Out {
                 Err(error) if error.kind() != Kind::Failed => return Err(error),
                 Err(error) => {
                     tracing::warn!(%error, retry_in = ?failing, "rows wait in the spool");
+                    // As at a start: what was done of it is found, however much later the next try comes.
+                    self.looks_back = true;
                     failing
                 }
             };
@@ -144,6 +146,7 @@ impl Out {
             Some(budget) => budget,
             None => {
                 self.make_table().await?;
+                self.refuse_narrow_table().await?;
                 let pipeline = &self.destination.pipeline;
                 budget.insert(Budget::read(&self.store, pipeline, self.pace.jobs_per_day).await?)
             }
@@ -168,6 +171,21 @@ impl Out {
         let Destination { table, columns, .. } = &self.destination;
         self.bigquery.ensure_dataset(&table.dataset).await?;
         self.bigquery.ensure_open_table(table, columns).await
+    }
+
+    /// A load job takes all of its rows or none: one that does not fit would hold up all behind it.
+    async fn refuse_narrow_table(&self) -> Result<()> {
+        let Destination { table, columns, .. } = &self.destination;
+        let fields = self.bigquery.table(table).await?.map(|found| found.fields).unwrap_or_default();
+        let is_ours = |name: &str| columns.iter().any(|column| column.name.eq_ignore_ascii_case(name));
+        let mut limits = fields.iter().filter(|field| is_ours(&field.name));
+        let Some((name, limit)) = limits.find_map(|f| Some((&f.name, f.limit.as_ref()?))) else {
+            return Ok(());
+        };
+        Err(Error::usage(format!(
+            "table `{table}` has `{name}` with {limit}, which the columns do not know of"
+        ))
+        .hint("`--out stream` makes rejects of rows that BigQuery refuses; or take the limit off the column"))
     }
 
     async fn seal(&self) -> Result<()> {

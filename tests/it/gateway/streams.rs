@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::loads::{Site, killed_under_load, row};
+use crate::context::Ended;
 use crate::embedded::{Embedded, jobs, rest};
 
 const STREAM: [&str; 4] = ["--out", "stream", "--load-every", "200ms"];
@@ -192,4 +193,16 @@ fn rows_that_were_streamed_are_not_loaded_again_when_their_segment_comes_back() 
     assert_eq!(site.post("", &row("b")).expect("an answer").status, 200);
     assert_eq!(site.wait_for(2), once(&["a", "b"]));
     assert!(!active.exists());
+}
+
+/// A load job takes all of its rows or none: by it one row would hold up all behind it.
+#[test]
+fn a_table_that_is_narrower_than_the_columns_is_not_loaded_in_batches() {
+    let site = Site::new();
+    site.make_table();
+    let ended: Ended = site.command().output().expect("it runs").into();
+    assert_eq!(ended.code, 2, "{ended:?}");
+    for said in ["`WH_ID` with maxLength 5", "`--out stream` makes rejects"] {
+        assert!(ended.stderr.contains(said), "{ended:?}");
+    }
 }
