@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::runtime::Builder;
+use tokio::sync::{oneshot, watch};
 
 use super::auth::{Gate, Ration, Users};
 use super::body::Limits;
@@ -52,7 +52,7 @@ pub struct Settings {
 pub struct Gateway {
     server: Server,
     spool: Arc<Spool<Folder>>,
-    out: JoinHandle<Result<()>>,
+    out: oneshot::Receiver<Result<()>>,
     stop_out: watch::Sender<bool>,
 }
 
@@ -133,7 +133,7 @@ impl Gateway {
         };
         let server = front::start(options, Arc::clone(&spool), heads).await?;
         let (stop_out, stopped) = watch::channel(false);
-        let out = tokio::spawn(out.run(stopped));
+        let out = on_its_own_thread(out, stopped)?;
         Ok(Gateway { server, spool, out, stop_out })
     }
 
@@ -162,6 +162,20 @@ impl Gateway {
         self.stop_out.send_replace(true);
         self.out.await.map_err(|e| Error::failed("the way out died").caused_by(e))?
     }
+}
+
+/// Starts the way out. All its reading of segments and writing of files is done by one thread: were it done by
+/// whichever is free, the allocator would in time keep a segment's worth of memory for each of them.
+fn on_its_own_thread(out: Out, stopped: watch::Receiver<bool>) -> Result<oneshot::Receiver<Result<()>>> {
+    let cannot = |e| Error::failed("cannot start the thread of the way out").caused_by(e);
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(cannot)?;
+    let (end, ended) = oneshot::channel();
+    let work = move || {
+        // Who would be told is gone when the gateway is.
+        let _ = end.send(runtime.block_on(out.run(stopped)));
+    };
+    std::thread::Builder::new().name("way-out".into()).spawn(work).map_err(cannot)?;
+    Ok(ended)
 }
 
 /// Nothing is given up for good: a gateway runs for months.

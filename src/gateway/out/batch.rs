@@ -94,7 +94,7 @@ async fn decided(store: &Store, folder: &str) -> Result<Option<Batch>> {
 /// batches there were.
 const BATCHES_BACK: usize = 4;
 
-/// Everything that staging needs, to do it on a thread of its own.
+/// Everything that staging needs.
 #[derive(Debug)]
 pub(super) struct Staging {
     pub(super) spool: Arc<Spool<Folder>>,

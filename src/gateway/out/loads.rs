@@ -38,7 +38,7 @@ impl Out {
         loop {
             let state = chain.state();
             let Some(manifest) = state.manifest.cloned() else {
-                let Staged { window, counts, mut written } = self.stage(&batch, sealed, &folder).await?;
+                let Staged { window, counts, mut written } = self.stage(&batch, sealed, &folder)?;
                 written.publish(&self.store).await?;
                 for staged in &mut written.partitions {
                     // Rows alone do not make an id: two requests may bring the same ones, and both count.
@@ -78,7 +78,7 @@ impl Out {
         }
     }
 
-    async fn stage(&self, batch: &Batch, sealed: &[SegmentId], folder: &str) -> Result<Staged> {
+    fn stage(&self, batch: &Batch, sealed: &[SegmentId], folder: &str) -> Result<Staged> {
         let segments: Vec<SegmentId> = batch.of(sealed).collect();
         if segments.len() < batch.segments.len() {
             tracing::warn!(folder, "segments that were set aside are not loaded");
@@ -92,8 +92,7 @@ impl Out {
             store: self.store.clone(),
             folder: folder.to_owned(),
         };
-        let staged = tokio::task::spawn_blocking(move || staging.stage()).await;
-        staged.map_err(|e| Error::failed("staging died").caused_by(e))?
+        staging.stage()
     }
 
     /// What an intent names must be there before a job reads it. The segments still are, and give the
@@ -108,7 +107,7 @@ impl Out {
         if self.store.first_damaged(manifest).await?.is_none() {
             return Ok(());
         }
-        let again = self.stage(batch, sealed, folder).await?.written;
+        let again = self.stage(batch, sealed, folder)?.written;
         let files = |staged: &StagedPartition| staged.files.clone();
         if !again.partitions.iter().map(files).eq(manifest.partitions.iter().map(files)) {
             let message = format!("files of `{folder}` are gone, and not all of its segments are there");

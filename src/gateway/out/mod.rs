@@ -55,7 +55,7 @@ impl Pace {
     }
 }
 
-/// Everything that the way out works with.
+/// Everything that the way out works with. It has a thread of its own, and may keep it busy.
 #[derive(Debug)]
 pub(super) struct Out {
     pub(super) destination: Destination,
@@ -197,8 +197,7 @@ impl Out {
         let sealed = self.spool.sealed().await.map_err(|refused| Error::failed(refused.to_string()))?;
         let mut whole = Vec::new();
         for id in sealed.iter().map(|sealed| sealed.id).filter(|id| wanted(*id)).take(SEGMENTS_MAX) {
-            // Files of 16 MiB: other tasks go on elsewhere.
-            match tokio::task::block_in_place(|| self.spool.read(id)) {
+            match self.spool.read(id) {
                 Ok(_) => whole.push(id),
                 Err(error) if error.kind() == Kind::Damaged => {
                     // Once, here: nothing else will be loaded from it, and everything else will.
@@ -215,7 +214,7 @@ impl Out {
     /// Lets segments go whose rows are in the table, which is durable by now: nothing needs them any more.
     /// How they went there is told to whoever asks for their requests.
     async fn forget(&mut self, segments: Vec<SegmentId>, went: Went<'_>) -> Result<()> {
-        tokio::task::block_in_place(|| self.keys.keep(&self.spool, &segments))?;
+        self.keys.keep(&self.spool, &segments)?;
         if let Some(tracking) = &self.tracking {
             tracking.gone(&self.spool, &segments, &went).await;
         }

@@ -15,7 +15,6 @@
 //! An entry every half second is a hundred thousand objects a day. What waits for one is in the table
 //! already.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::NaiveDate;
@@ -139,12 +138,7 @@ impl Out {
     async fn send(&mut self, stream: &mut Stream, segment: SegmentId) -> Result<()> {
         let sending = match stream.at_work.take().filter(|sending| sending.segment == segment) {
             Some(sending) => sending,
-            None => {
-                let (spool, columns) = (Arc::clone(&self.spool), self.destination.columns.clone());
-                let read =
-                    tokio::task::spawn_blocking(move || Sending::read(&spool, segment, &columns)).await;
-                read.map_err(|e| Error::failed("reading a segment died").caused_by(e))??
-            }
+            None => Sending::read(&self.spool, segment, &self.destination.columns)?,
         };
         let sending = stream.at_work.insert(sending);
         let mut failed = None;

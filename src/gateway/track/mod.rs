@@ -137,7 +137,7 @@ impl Tracking {
     pub(super) async fn gone(&self, spool: &Spool<Folder>, segments: &[SegmentId], went: &Went<'_>) {
         let refused = self.refused(went).await;
         let shelved = match refused {
-            Ok(refused) => tokio::task::block_in_place(|| self.shelve(spool, segments, went, &refused)),
+            Ok(refused) => self.shelve(spool, segments, went, &refused),
             Err(error) => Err(error),
         };
         if let Err(error) = shelved {
