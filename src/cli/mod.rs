@@ -147,9 +147,10 @@ impl Global {
 pub fn run() -> ExitCode {
     let cli = Cli::parse_from(std::env::args_os().map(no_flag));
     output::start_log(&cli.global);
-    let runtime = match threads() {
+    end_without_threads();
+    let runtime = match Runtime::new() {
         Ok(runtime) => runtime,
-        Err(error) => return output::fail(&error),
+        Err(error) => return output::fail(&Error::failed("cannot start").caused_by(error)),
     };
     let ended = runtime.block_on(async {
         let (serves, stops_itself) = (cli.command.serves(), cli.command.stops_itself());
@@ -183,17 +184,22 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Tokio panics where a thread cannot be had. That is a lack of memory, and told as such.
-fn threads() -> Result<Runtime> {
+/// Tokio panics where a thread cannot be had, here and when a query wants threads of its own. That is a lack
+/// of memory, and told as such.
+///
+/// The program ends at once, and nothing is unwound: on the way tokio would wait for those threads that it
+/// has got, and they for work.
+fn end_without_threads() {
     let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let started = std::panic::catch_unwind(Runtime::new);
-    std::panic::set_hook(hook);
-    match started {
-        Ok(runtime) => runtime.map_err(|e| Error::failed("cannot start").caused_by(e)),
-        Err(_) => Err(Error::failed("cannot start: the system gives it no threads")
-            .hint("allow it more memory or more processes; `ulimit -a` says what it has")),
-    }
+    std::panic::set_hook(Box::new(move |panic| {
+        if panic.payload_as_str().is_some_and(|said| said.starts_with("OS can't spawn worker thread")) {
+            let error = Error::failed("the system gives it no threads")
+                .hint("allow it more memory or more processes; `ulimit -a` says what it has");
+            output::fail(&error);
+            std::process::exit(i32::from(error.kind().exit_code()));
+        }
+        hook(panic);
+    }));
 }
 
 /// SQL may begin with a comment, `-- as this one`; no flag has a blank behind its dashes.

@@ -279,6 +279,27 @@ fn a_process_that_lacks_files_memory_or_output_loses_nothing() {
     }
 }
 
+/// C23. Each thread takes 2 MiB of addresses, so that some of these limits allow one and not the next. There
+/// was a program that waited for the one, which waited for work.
+#[test]
+fn a_process_that_gets_only_some_of_its_threads_ends() {
+    let context = TestContext::new();
+    let program_kib = std::fs::metadata(env!("CARGO_BIN_EXE_api2bq")).expect("it is there").len() / 1024;
+    let mut without_threads = 0;
+    for more_kib in (0..200_000).step_by(1024) {
+        let script = format!("ulimit -v {}; exec \"$0\" \"$@\"", program_kib / 2 + more_kib);
+        let mut command = Command::new("timeout");
+        command.args(["20", "bash", "-c", &script, env!("CARGO_BIN_EXE_api2bq"), "sql", "-c", "SELECT 1"]);
+        let ended: Ended = command.current_dir(context.path("")).output().expect("it runs").into();
+        assert_ne!(ended.code, 124, "it hangs with {more_kib} KiB: {ended:?}");
+        if ended.stderr.contains("the system gives it no threads") {
+            assert_eq!(ended.code, 1, "{ended:?}");
+            without_threads += 1;
+        }
+    }
+    assert!(without_threads > 1, "the limits were too generous to prove anything");
+}
+
 /// C23: `| head -1`.
 #[test]
 fn a_reader_that_goes_away_does_not_stop_a_run() {
