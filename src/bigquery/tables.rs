@@ -256,3 +256,59 @@ fn agree(id: &TableId, found: &TableInfo, columns: &Columns) -> Result<()> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::schema::Column;
+
+    /// A table by day with these fields, held against a pipeline that has `id` and, nullable, `name`.
+    fn agrees(day: &str, fields: &Value) -> Result<()> {
+        let found = info(&json!({"timePartitioning": {"type": day}, "schema": {"fields": fields}}));
+        let column = |name: &str, kind, mode| Column { name: name.into(), kind, mode, path: None };
+        let id = column("id", ColumnType::Int64, Mode::Required);
+        let columns = Columns::new(vec![id, column("name", ColumnType::String, Mode::Nullable)]).unwrap();
+        agree(&TableId::new("p", "d", "t"), &found, &columns)
+    }
+
+    fn field(name: &str, kind: &str, mode: &str) -> Value {
+        json!({"name": name, "type": kind, "mode": mode})
+    }
+
+    #[test]
+    fn a_table_may_have_more_and_be_laxer_than_the_pipeline() {
+        for kind in ["INTEGER", "INT64"] {
+            let id = field("ID", kind, "NULLABLE");
+            let fields = json!([field("more", "JSON", "NULLABLE"), id, field("name", "STRING", "NULLABLE")]);
+            agrees("DAY", &fields).unwrap();
+        }
+    }
+
+    /// Every load job would fail, and tell of it only after its rows were staged.
+    #[test]
+    fn a_table_that_cannot_take_the_rows_is_refused_by_the_name_of_what_is_wrong() {
+        let id = || field("id", "INTEGER", "REQUIRED");
+        let name = || field("name", "STRING", "NULLABLE");
+        let cases = [
+            ("HOUR", json!([id(), name()]), "is not partitioned by ingestion day"),
+            ("DAY", json!([id()]), "has no column `name`"),
+            ("DAY", json!([field("id", "STRING", ""), name()]), "has `id` as STRING, the pipeline as INT64"),
+            (
+                "DAY",
+                json!([id(), field("name", "STRING", "REQUIRED")]),
+                "has `name` as REQUIRED, the pipeline",
+            ),
+            (
+                "DAY",
+                json!([id(), name(), field("key", "DATE", "REQUIRED")]),
+                "has `key` as REQUIRED, and the",
+            ),
+        ];
+        for (day, fields, says) in cases {
+            let error = agrees(day, &fields).expect_err(says);
+            assert!(error.kind() == crate::error::Kind::Usage && error.to_string().contains(says), "{error}");
+        }
+    }
+}

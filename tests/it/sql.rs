@@ -347,6 +347,25 @@ fn a_plan_is_a_tree_and_with_analyze_it_has_rows_and_times() {
     assert!(operator["bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{json}");
 }
 
+/// A backfill leaves room for others beside it, `sql` has half of the machine unless it is told otherwise.
+#[test]
+fn a_sort_goes_to_the_disk_only_where_memory_is_little() {
+    let asked = Asked::nothing();
+    let sql = "SELECT value, value % 1000 AS part FROM generate_series(1, 3000000) ORDER BY part, value";
+    let spilled = |more: &[&str]| {
+        let json = stdout(asked.sql(sql, &[&["--explain=analyze", "--format", "json"], more].concat()));
+        let mut waiting = vec![serde_json::from_str::<Value>(&json).expect("JSON")];
+        let mut bytes = 0;
+        while let Some(operator) = waiting.pop() {
+            bytes += operator["spilled_bytes"].as_u64().unwrap_or(0);
+            waiting.extend(operator["inputs"].as_array().into_iter().flatten().cloned());
+        }
+        bytes
+    };
+    assert!(spilled(&["--set", "limits.query_memory_mib=24"]) > 0);
+    assert_eq!(spilled(&["--set", "limits.memory_mib=24"]), 0, "that one is of backfills");
+}
+
 /// Rows without end, so long as somebody reads them.
 const ENDLESS: &str =
     "SELECT a.value AS a, b.value AS b FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b";
