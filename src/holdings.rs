@@ -147,7 +147,15 @@ mod tests {
             write_disposition: mode.disposition().into(),
         };
         let counts = WindowCounts::default();
-        let manifest = Manifest { window, counts, target, partitions: vec![], rejects: None, fetch_ms: None };
+        let manifest = Manifest {
+            window,
+            counts,
+            target,
+            partitions: vec![],
+            rejects: None,
+            fetch_ms: None,
+            segments: vec![],
+        };
         let loaded = |&(day, job_id, output_rows, ended_ms): &(i64, &str, u64, u64)| Loaded {
             partition: partition(day),
             generation: 0,

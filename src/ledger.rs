@@ -206,8 +206,12 @@ pub async fn read(store: &Store, pipeline: &str) -> Result<Ledger> {
     let read = found.into_iter().map(|(id, listing)| read_run(store, pipeline, id, listing));
     let mut runs: Vec<Run> = futures::stream::iter(read).buffered(READS_AT_ONCE).try_collect().await?;
     runs.sort_by(|a, b| (a.written_unix_ms, &a.id).cmp(&(b.written_unix_ms, &b.id)));
+    let mut batches = batches::read(store, pipeline).await?;
+    // Read after them: a gateway that puts some together meanwhile writes that down before it removes them.
     let ended = ended::read(store, pipeline).await?;
-    Ok(Ledger { runs, batches: batches::read(store, pipeline, &ended).await?, ended })
+    let known = ended::segments(&ended);
+    batches.retain(|batch| !known.contains(&*batch.key));
+    Ok(Ledger { runs, batches, ended })
 }
 
 /// The windows of a plan that a backfill up to `until` has still to do.

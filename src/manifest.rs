@@ -138,6 +138,9 @@ pub struct Manifest {
     /// How long the attempt took from the first request to the last file. For forecasts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fetch_ms: Option<u64>,
+    /// Of a gateway's batch: the segments whose rows it has. One that was damaged may be missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub segments: Vec<String>,
 }
 
 /// What a load job does with the rows that are in its partition.

@@ -275,7 +275,10 @@ impl Backfill {
         }
         let (target, partitions) = (self.destination.target(), written.partitions.clone());
         let fetch_ms = Some(self.effects.clock.unix_millis().saturating_sub(started_ms));
-        Ok((Manifest { window, counts, target, partitions, rejects, fetch_ms }, written))
+        Ok((
+            Manifest { window, counts, target, partitions, rejects, fetch_ms, segments: Vec::new() },
+            written,
+        ))
     }
 
     /// Proves that what an intent names is there as it was staged, before a job reads it. Files

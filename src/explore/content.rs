@@ -115,6 +115,7 @@ mod tests {
             partitions: days.iter().map(staged).collect(),
             rejects: None,
             fetch_ms: None,
+            segments: Vec::new(),
         };
         let mut events = vec![Event::Intent(manifest)];
         if is_loaded {

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 
-use super::ended::{self, Ended};
 use super::{Standing, is_of_what_was_read};
 use crate::error::{Error, Kind, Result};
 use crate::manifest::{Entry, Manifest, Streamed, WindowState};
@@ -62,6 +61,11 @@ impl Segments {
     pub fn name(folder: &str) -> String {
         format!("{folder}/batch.json")
     }
+
+    /// Those that an intent has: one may have been damaged by then. Old intents do not say, and have all.
+    pub fn intended<'a>(&'a self, manifest: &'a Manifest) -> &'a [String] {
+        if manifest.segments.is_empty() { &self.segments } else { &manifest.segments }
+    }
 }
 
 impl Batch {
@@ -111,7 +115,7 @@ impl Batch {
 }
 
 /// Chains read at once: a bucket answers each read in its own time.
-pub(super) const READS_AT_ONCE: usize = 16;
+pub const READS_AT_ONCE: usize = 16;
 
 /// A batch's folder, as a listing tells of it.
 #[derive(Debug)]
@@ -140,12 +144,17 @@ pub(super) async fn list(store: &Store, pipeline: &str) -> Result<Vec<Listed>> {
     Ok(listed.into_values().collect())
 }
 
-/// Reads the chains of all batches but those that are `ended`, in the order of their segments. An error is
-/// one of reading, not of what was read.
-pub(super) async fn read(store: &Store, pipeline: &str, ended: &[Ended]) -> Result<Vec<Batch>> {
-    let known = ended::segments(ended);
+/// The keys of all batches by load jobs, in the order of their segments. What was streamed has none.
+pub async fn keys(store: &Store, pipeline: &str) -> Result<Vec<String>> {
     let mut listed = list(store, pipeline).await?;
-    listed.retain(|listed| !known.contains(&*listed.key));
+    listed.retain(|batch| batch.names.iter().any(|name| name.ends_with("/batch.json")));
+    Ok(listed.into_iter().map(|batch| batch.key).collect())
+}
+
+/// Reads the chains of all batches, in the order of their segments. An error is one of reading, not of what
+/// was read.
+pub(super) async fn read(store: &Store, pipeline: &str) -> Result<Vec<Batch>> {
+    let listed = list(store, pipeline).await?;
     let read = listed.into_iter().map(|listed| async move { read_one(store, pipeline, &listed).await });
     futures::stream::iter(read).buffered(READS_AT_ONCE).try_collect().await
 }

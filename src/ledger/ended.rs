@@ -19,7 +19,6 @@ use super::batches::{self, READS_AT_ONCE, Segments};
 use crate::error::{Error, Kind, Result};
 use crate::partition::Partition;
 use crate::stage::Store;
-use crate::stage::journal::sha256_hex;
 
 /// What is kept of many batches.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,14 +55,24 @@ fn folder(pipeline: &str) -> String {
     format!("{pipeline}/gateway-ended")
 }
 
+/// The objects of a pipeline, which are numbered: of two gateways that add one at once, one comes first.
+async fn names(store: &Store, pipeline: &str) -> Result<Vec<String>> {
+    let objects = store.walk(&folder(pipeline)).await?.into_iter().map(|object| object.name);
+    Ok(objects.filter(|name| name.ends_with(".json")).collect())
+}
+
+fn number_of(name: &str) -> Option<u64> {
+    name.strip_suffix(".json")?.rsplit('/').next()?.parse().ok()
+}
+
 /// All of a pipeline.
 pub async fn read(store: &Store, pipeline: &str) -> Result<Vec<Ended>> {
-    let mut names = Vec::new();
-    for object in store.walk(&folder(pipeline)).await? {
-        names.extend(Some(object.name).filter(|name| name.ends_with(".json")));
-    }
+    let names = names(store, pipeline).await?;
     let read = |name: String| async move {
-        let damaged = || Error::new(Kind::Damaged, format!("`{name}` is not readable"));
+        let damaged = || {
+            let error = Error::new(Kind::Damaged, format!("`{name}` is not readable"));
+            error.hint("restore it from a backup: it says which segments of a gateway were loaded long ago")
+        };
         let bytes = store.read(&name).await?.ok_or_else(damaged)?;
         serde_json::from_slice(&bytes).map_err(|e| damaged().caused_by(e))
     };
@@ -83,6 +92,9 @@ pub async fn archive(
     before_ms: u64,
     waiting: &HashSet<String>,
 ) -> Result<usize> {
+    // The number is known before what the others have: whoever adds to them takes it.
+    let numbers = names(store, pipeline).await?;
+    let next = numbers.iter().filter_map(|name| number_of(name)).max().map_or(1, |newest| newest + 1);
     let ended = read(store, pipeline).await?;
     let known = segments(&ended);
     let (mut remove, mut old) = (Vec::new(), Vec::new());
@@ -101,7 +113,10 @@ pub async fn archive(
             // Rows that were refused are nowhere else.
             Some(streamed) if streamed.rejects.is_some() => continue,
             Some(streamed) => streamed.segments.clone(),
-            None => Segments::read(store, &folder).await?.map_or_else(Vec::new, |read| read.segments),
+            None => match (Segments::read(store, &folder).await?, batch.manifest()) {
+                (Some(decided), Some(manifest)) => decided.intended(manifest).to_vec(),
+                _ => continue,
+            },
         };
         let is_theirs = segments.first() == Some(&listed.key);
         if !batch.has_ended() || !is_theirs || segments.iter().any(|key| waiting.contains(key)) {
@@ -125,11 +140,12 @@ pub async fn archive(
         together.rows = rows.into_iter().map(row).collect();
         let bytes = serde_json::to_vec(&together)
             .map_err(|e| Error::failed("cannot put batches together").caused_by(e))?;
-        // Named by what is in it: after a lost answer it is the same object.
-        let name = format!("{}/{}.json", folder(pipeline), &sha256_hex(&bytes)[..32]);
+        let name = format!("{}/{:08}.json", folder(pipeline), next);
         store.create(&name, &bytes).await?;
         if store.read(&name).await?.as_ref() != Some(&bytes) {
-            return Err(Error::new(Kind::Damaged, format!("`{name}` holds other bytes")));
+            // Another gateway has put some together meanwhile, maybe these: each may be in one object only,
+            // or its rows count twice.
+            return Ok(0);
         }
     }
     let names: Vec<String> = remove.iter().flat_map(|listed| listed.names.clone()).collect();
@@ -186,8 +202,15 @@ mod tests {
         };
         let counts = WindowCounts { records: 1, staged: 1, ..WindowCounts::default() };
         let window = Window { after: 0, before: 1 };
-        let manifest =
-            Manifest { window, counts, target, partitions: vec![staged], rejects: None, fetch_ms: None };
+        let manifest = Manifest {
+            window,
+            counts,
+            target,
+            partitions: vec![staged],
+            rejects: None,
+            fetch_ms: None,
+            segments: vec![],
+        };
         chain.append(Event::Intent(manifest)).await.unwrap();
         if is_loaded {
             let (generation, job_id) = (0, key);
@@ -245,7 +268,7 @@ mod tests {
             batches: (0..3).map(|n| vec![key(n), format!("{}-b", key(n))]).collect(),
             ..Ended::default()
         };
-        let name = format!("{}/x.json", folder(PIPELINE));
+        let name = format!("{}/00000001.json", folder(PIPELINE));
         store.create(&name, &serde_json::to_vec(&ended).unwrap()).await.unwrap();
         // The intent of the first is gone, and of the second what it was loaded by: neither is begun, or open.
         for (number, entry) in [(0, 1), (1, 2)] {

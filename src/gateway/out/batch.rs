@@ -1,5 +1,6 @@
 //! Some sealed segments, loaded together: which they are, and what their rows are as Parquet files.
 
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,11 +9,14 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use chrono::NaiveDate;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::error::{Error, Kind, Result};
 use crate::gateway::letter::Letter;
 use crate::gateway::spool::{Folder, SegmentId, Spool};
+use crate::ledger::batches::{self, READS_AT_ONCE, folder};
 pub(super) use crate::ledger::batches::{Segments as Batch, run_of};
+use crate::ledger::ended;
 use crate::manifest::WindowCounts;
 use crate::partition::Window;
 use crate::schema::{Columns, DAY_COLUMN};
@@ -20,53 +24,39 @@ use crate::stage::journal::Chain;
 use crate::stage::{self, Store, WindowWriter, Written};
 
 impl Batch {
-    /// What was decided for the batch of the first of `sealed`, now or before. `folder` has all batches.
+    /// What was decided for the batch of the first of `sealed`, now or before.
     ///
     /// `looks_back` after a start, and after a segment was set aside: that one may have been the first of
     /// a batch. Only the process that has the spool open comes here, so there is nobody to race with.
     pub(super) async fn decide(
         store: &Store,
-        folder: &str,
+        pipeline: &str,
         sealed: &[SegmentId],
         looks_back: bool,
     ) -> Result<Batch> {
-        let batch = Batch { segments: sealed.iter().map(SegmentId::key).collect() };
+        let mut batch = Batch { segments: sealed.iter().map(SegmentId::key).collect() };
         let first = batch.first()?;
-        if let Some(found) = Batch::find(store, folder, &first, looks_back).await? {
-            return Ok(found);
+        let begun = if looks_back { begun(store, pipeline, sealed).await? } else { HashMap::new() };
+        if let Some(key) = begun.get(&first) {
+            let gone = || Error::new(Kind::Damaged, format!("batch `{key}` is gone from the journal"));
+            return decided(store, pipeline, key).await?.ok_or_else(gone);
         }
-        let bytes = serde_json::to_vec(&batch)
-            .map_err(|e| Error::failed("cannot write which segments are loaded").caused_by(e))?;
-        // After a lost answer it is read back at the next try.
-        store.create(&Batch::name(&format!("{folder}/{first}")), &bytes).await?;
+        if looks_back && ended::segments(&ended::read(store, pipeline).await?).contains(&*first) {
+            // Put away after this gateway has looked for such ones, by another: that writes it down before
+            // it removes the batch, so one that was not found above is found here.
+            return Err(Error::failed(format!("the batch of segment `{first}` was put away just now")));
+        }
+        let before = decided(store, pipeline, &first).await?;
+        let is_new = before.is_none();
+        batch = before.unwrap_or(batch);
+        batch.segments.retain(|segment| !begun.contains_key(segment));
+        if is_new {
+            let bytes = serde_json::to_vec(&batch)
+                .map_err(|e| Error::failed("cannot write which segments are loaded").caused_by(e))?;
+            // After a lost answer it is read back at the next try.
+            store.create(&Batch::name(&format!("{}/{first}", folder(pipeline))), &bytes).await?;
+        }
         Ok(batch)
-    }
-
-    /// What was decided before for the batch of `first`.
-    pub(super) async fn find(
-        store: &Store,
-        folder: &str,
-        first: &String,
-        looks_back: bool,
-    ) -> Result<Option<Batch>> {
-        if let Some(found) = decided(store, &format!("{folder}/{first}")).await? {
-            return Ok(Some(found));
-        }
-        // The first one of its batch may have been set aside after an intent was written: what that names
-        // is loaded or will be, with this segment's rows.
-        let mut others = if looks_back { store.list(folder).await? } else { Vec::new() };
-        others.retain(|other| other < first);
-        others.sort_unstable();
-        for other in others.iter().rev().take(BATCHES_BACK) {
-            let folder = format!("{folder}/{other}");
-            let Some(found) = decided(store, &folder).await? else { continue };
-            if found.segments.contains(first)
-                && Chain::read(store, &run_of(other), folder).await?.state().manifest.is_some()
-            {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
     }
 
     /// The key of its first segment, which names its folder.
@@ -74,25 +64,50 @@ impl Batch {
         let empty = || Error::new(Kind::Damaged, "a batch has no segments");
         self.segments.first().cloned().ok_or_else(empty)
     }
+}
 
-    /// Those of its segments that the spool still has.
-    pub(super) fn of<'s>(&'s self, sealed: &'s [SegmentId]) -> impl Iterator<Item = SegmentId> + 's {
-        sealed.iter().copied().filter(|id| self.segments.contains(&id.key()))
-    }
+/// Those of `segments` that the spool still has.
+pub(super) fn still_in(sealed: &[SegmentId], segments: &[String]) -> Vec<SegmentId> {
+    sealed.iter().copied().filter(|id| segments.contains(&id.key())).collect()
 }
 
 /// What was decided before, durable before anything is done because of it.
-async fn decided(store: &Store, folder: &str) -> Result<Option<Batch>> {
-    let found = Batch::read(store, folder).await?;
+async fn decided(store: &Store, pipeline: &str, key: &str) -> Result<Option<Batch>> {
+    let folder = format!("{}/{key}", folder(pipeline));
+    let found = Batch::read(store, &folder).await?;
     if found.is_some() {
-        store.make_durable(&Batch::name(folder)).await?;
+        store.make_durable(&Batch::name(&folder)).await?;
     }
     Ok(found)
 }
 
-/// Batches that are looked through for a segment: the one before it ended just before it, however many
-/// batches there were.
-const BATCHES_BACK: usize = 4;
+/// Those of `sealed` that an intent has, by the key of its batch: they are loaded or will be by that one.
+///
+/// It begins with another segment where that was set aside since, and that one begins anew when somebody has
+/// mended it. All batches are looked through: beside those of this gateway are those of others.
+pub(super) async fn begun(
+    store: &Store,
+    pipeline: &str,
+    sealed: &[SegmentId],
+) -> Result<HashMap<String, String>> {
+    let sealed: HashSet<String> = sealed.iter().map(SegmentId::key).collect();
+    let of_batch = |key: String| {
+        let sealed = &sealed;
+        async move {
+            let folder = format!("{}/{key}", folder(pipeline));
+            let Some(batch) = Batch::read(store, &folder).await? else { return Ok(HashMap::new()) };
+            if batch.segments.iter().all(|segment| !sealed.contains(segment)) {
+                return Ok(HashMap::new());
+            }
+            let chain = Chain::read(store, &run_of(&key), folder).await?;
+            let intended = chain.state().manifest.map_or(&[][..], |manifest| batch.intended(manifest));
+            let waiting = intended.iter().filter(|segment| sealed.contains(*segment));
+            Ok::<_, Error>(waiting.map(|segment| (segment.clone(), key.clone())).collect())
+        }
+    };
+    let keys = batches::keys(store, pipeline).await?;
+    stream::iter(keys.into_iter().map(of_batch)).buffer_unordered(READS_AT_ONCE).try_concat().await
+}
 
 /// Everything that staging needs.
 #[derive(Debug)]
@@ -205,14 +220,24 @@ mod tests {
     use crate::manifest::{Event, Manifest, Target};
     use crate::retry::Policy;
 
-    const FOLDER: &str = "inventory/gateway";
+    const PIPELINE: &str = "inventory";
 
     fn segment(number: u64) -> SegmentId {
         SegmentId { number, nonce: u128::from(number) }
     }
 
-    async fn intend(store: &Store, first: SegmentId) {
-        let folder = format!("{FOLDER}/{}", first.key());
+    fn store(dir: &tempfile::TempDir) -> Store {
+        let url = format!("file://{}", dir.path().display());
+        Store::open(&url, Effects::default(), Policy::default()).unwrap()
+    }
+
+    async fn decide(store: &Store, sealed: &[SegmentId]) -> Batch {
+        Batch::decide(store, PIPELINE, sealed, true).await.unwrap()
+    }
+
+    /// An intent of the batch that begins with `first`, with the rows of `segments`.
+    async fn intend(store: &Store, first: SegmentId, segments: &[SegmentId]) {
+        let folder = format!("{}/{}", folder(PIPELINE), first.key());
         let mut chain = Chain::read(store, &run_of(&first.key()), folder).await.unwrap();
         let target =
             Target { table: "t".into(), location: "US".into(), write_disposition: "WRITE_APPEND".into() };
@@ -223,8 +248,20 @@ mod tests {
             partitions: Vec::new(),
             rejects: None,
             fetch_ms: None,
+            segments: segments.iter().map(SegmentId::key).collect(),
         };
         chain.append(Event::Intent(manifest)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_was_decided_stays_and_before_its_intent_nothing_was_loaded() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir);
+        let (one, two, three) = (segment(1), segment(2), segment(3));
+        let first = decide(&store, &[one, two]).await;
+        assert_eq!(decide(&store, &[one, two, three]).await, first);
+        // The first one was set aside.
+        assert_eq!(decide(&store, &[two]).await.segments, [two.key()]);
     }
 
     /// Without the look back, rows of the second segment came into the table twice when the first one
@@ -232,30 +269,35 @@ mod tests {
     #[tokio::test]
     async fn a_segment_stays_in_its_batch_when_the_first_one_is_set_aside() {
         let dir = tempfile::tempdir().unwrap();
-        let url = format!("file://{}", dir.path().display());
-        let retry = Policy {
-            attempts: 1,
-            first_wait: std::time::Duration::ZERO,
-            wait_max: std::time::Duration::ZERO,
-            retry_after_max: std::time::Duration::ZERO,
-            retries_max: 0,
-        };
-        let store = Store::open(&url, Effects::default(), retry).unwrap();
+        let store = store(&dir);
         let (one, two, three) = (segment(1), segment(2), segment(3));
-        let decide = async |sealed: &[SegmentId]| Batch::decide(&store, FOLDER, sealed, true).await.unwrap();
-        let first = decide(&[one, two]).await;
-        assert_eq!(decide(&[one, two, three]).await, first, "what was decided stays");
-        // Before its intent nothing was loaded, and what is left may go by itself.
-        let alone = decide(&[two]).await;
-        assert_eq!(alone.segments, [two.key()]);
-
-        let dir = tempfile::tempdir().unwrap();
-        let url = format!("file://{}", dir.path().display());
-        let store = Store::open(&url, Effects::default(), retry).unwrap();
-        let first = Batch::decide(&store, FOLDER, &[one, two], true).await.unwrap();
-        intend(&store, one).await;
-        let found = Batch::decide(&store, FOLDER, &[two, three], true).await.unwrap();
+        let first = decide(&store, &[one, two]).await;
+        intend(&store, one, &[one, two]).await;
+        // Those of other gateways are in between, and count from 1 as well.
+        for nonce in 100..150 {
+            let other = SegmentId { number: 1, nonce };
+            decide(&store, &[other]).await;
+            intend(&store, other, &[other]).await;
+        }
+        let found = decide(&store, &[two, three]).await;
         assert_eq!(found, first);
-        assert_eq!(found.of(&[two, three]).collect::<Vec<_>>(), [two]);
+        assert_eq!(still_in(&[two, three], &found.segments), [two]);
+    }
+
+    /// It was taken for loaded, and deleted, as the others of the batch that was decided with it.
+    #[tokio::test]
+    async fn a_segment_that_was_damaged_before_the_intent_is_loaded_by_itself_once_it_is_mended() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir);
+        let (one, two, three) = (segment(1), segment(2), segment(3));
+        decide(&store, &[one, two, three]).await;
+        intend(&store, one, &[one, three]).await;
+        assert_eq!(decide(&store, &[two, three]).await.segments, [two.key()]);
+        // The first one of those that were decided, and the others were begun without it.
+        let (four, five) = (segment(4), segment(5));
+        decide(&store, &[four, five]).await;
+        decide(&store, &[five]).await;
+        intend(&store, five, &[five]).await;
+        assert_eq!(decide(&store, &[four, five]).await.segments, [four.key()]);
     }
 }

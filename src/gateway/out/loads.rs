@@ -3,7 +3,7 @@
 //! | what is there | next |
 //! |---|---|
 //! | a sealed segment | decide which others are loaded with it: `batch.json` |
-//! | that | stage their rows, publish the files, append the intent |
+//! | that | stage their rows, publish the files, append the intent, which names the segments once more |
 //! | an intent | run its load jobs, under the generation after the last failed one; append `loaded` |
 //! | `loaded` | remember the keys of its requests, and where those are found; delete the segments, then the files |
 //!
@@ -14,7 +14,7 @@
 use std::sync::Arc;
 
 use super::Out;
-use super::batch::{Batch, Staged, Staging, run_of};
+use super::batch::{Batch, Staged, Staging, run_of, still_in};
 use super::budget::Budget;
 use crate::error::{Error, Kind, Result};
 use crate::gateway::spool::SegmentId;
@@ -29,7 +29,7 @@ impl Out {
     /// The batch that starts with the first of `sealed`, to its end from wherever it was left.
     pub(super) async fn drive(&mut self, sealed: &[SegmentId], budget: &mut Budget) -> Result<()> {
         let pipeline = &self.destination.pipeline;
-        let batch = Batch::decide(&self.store, &folder(pipeline), sealed, self.looks_back).await?;
+        let batch = Batch::decide(&self.store, pipeline, sealed, self.looks_back).await?;
         let first = batch.first()?;
         let folder = format!("{}/{first}", folder(pipeline));
         let mut chain = Chain::read(&self.store, &run_of(&first), folder.clone()).await?;
@@ -38,7 +38,12 @@ impl Out {
         loop {
             let state = chain.state();
             let Some(manifest) = state.manifest.cloned() else {
-                let Staged { window, counts, mut written } = self.stage(&batch, sealed, &folder)?;
+                let segments = still_in(sealed, &batch.segments);
+                if segments.len() < batch.segments.len() {
+                    tracing::warn!(folder, "segments that were set aside are not loaded");
+                }
+                let keys = segments.iter().map(SegmentId::key).collect();
+                let Staged { window, counts, mut written } = self.stage(segments, &folder)?;
                 written.publish(&self.store).await?;
                 for staged in &mut written.partitions {
                     // Rows alone do not make an id: two requests may bring the same ones, and both count.
@@ -46,7 +51,8 @@ impl Out {
                 }
                 let (partitions, rejects) = (written.partitions.clone(), None);
                 let (target, fetch_ms) = (self.destination.target(), None);
-                let manifest = Manifest { window, counts, target, partitions, rejects, fetch_ms };
+                let manifest =
+                    Manifest { window, counts, target, partitions, rejects, fetch_ms, segments: keys };
                 if chain.append(Event::Intent(manifest)).await? == Appended::Theirs {
                     let message = format!("somebody else writes to `{folder}` of the staging area");
                     return Err(Error::new(Kind::Fenced, message));
@@ -54,13 +60,14 @@ impl Out {
                 is_fresh = true;
                 continue;
             };
+            let segments = still_in(sealed, batch.intended(&manifest));
             let Some(loaded) = state.loaded else {
                 let other = |error: Error| {
                     error.hint("start the gateway with the table it had, until its spool is empty")
                 };
                 self.destination.agrees_with(&manifest.target).map_err(other)?;
                 if !is_fresh {
-                    self.prove_staged(&manifest, &batch, sealed, &folder).await?;
+                    self.prove_staged(&manifest, segments, &folder).await?;
                 }
                 let loaded = self.load(first.clone(), &mut chain, &manifest, budget).await?;
                 chain.append(Event::Loaded { partitions: loaded }).await?;
@@ -68,7 +75,7 @@ impl Out {
                 continue;
             };
             let went = Went::Loaded { table: &manifest.target.table, jobs: loaded };
-            self.forget(batch.of(sealed).collect(), went).await?;
+            self.forget(segments, went).await?;
             for name in
                 manifest.partitions.iter().flat_map(|p| &p.files).filter_map(|f| self.store.name_of(&f.url))
             {
@@ -78,11 +85,7 @@ impl Out {
         }
     }
 
-    fn stage(&self, batch: &Batch, sealed: &[SegmentId], folder: &str) -> Result<Staged> {
-        let segments: Vec<SegmentId> = batch.of(sealed).collect();
-        if segments.len() < batch.segments.len() {
-            tracing::warn!(folder, "segments that were set aside are not loaded");
-        }
+    fn stage(&self, segments: Vec<SegmentId>, folder: &str) -> Result<Staged> {
         let staging = Staging {
             spool: Arc::clone(&self.spool),
             segments,
@@ -97,17 +100,11 @@ impl Out {
 
     /// What an intent names must be there before a job reads it. The segments still are, and give the
     /// same bytes again.
-    async fn prove_staged(
-        &self,
-        manifest: &Manifest,
-        batch: &Batch,
-        sealed: &[SegmentId],
-        folder: &str,
-    ) -> Result<()> {
+    async fn prove_staged(&self, manifest: &Manifest, segments: Vec<SegmentId>, folder: &str) -> Result<()> {
         if self.store.first_damaged(manifest).await?.is_none() {
             return Ok(());
         }
-        let again = self.stage(batch, sealed, folder)?.written;
+        let again = self.stage(segments, folder)?.written;
         let files = |staged: &StagedPartition| staged.files.clone();
         if !again.partitions.iter().map(files).eq(manifest.partitions.iter().map(files)) {
             let message = format!("files of `{folder}` are gone, and not all of its segments are there");

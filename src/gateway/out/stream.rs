@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use chrono::NaiveDate;
 use futures::future::join_all;
 
-use super::batch::{Batch, run_of};
+use super::batch::{begun, run_of};
 use super::budget::Budget;
 use super::rows::{Answered, Refused, Request, Sending, Split};
 use super::{Out, rejects};
@@ -107,16 +107,10 @@ impl Out {
             return Ok(true);
         }
         let Some(first) = sealed.first() else { return Ok(false) };
-        let folder = folder(&self.destination.pipeline);
-        let Some(batch) = Batch::find(&self.store, &folder, &first.key(), true).await? else {
-            return Ok(false);
-        };
-        let first = batch.first()?;
-        let chain = Chain::read(&self.store, &run_of(&first), format!("{folder}/{first}")).await?;
-        if chain.state().manifest.is_none() {
+        let pipeline = &self.destination.pipeline;
+        if !begun(&self.store, pipeline, sealed).await?.contains_key(&first.key()) {
             return Ok(false);
         }
-        let pipeline = &self.destination.pipeline;
         let mut budget = Budget::read(&self.store, pipeline, self.pace.jobs_per_day).await?;
         self.drive(sealed, &mut budget).await?;
         Ok(true)

@@ -60,7 +60,8 @@ impl Open {
             }
         }
         let standing = Some(Standing::of(chain.entries(), None));
-        Ok(Open { segments: decided.segments.into_iter().collect(), standing, jobs })
+        let segments = chain.state().manifest.map_or(&decided.segments[..], |m| decided.intended(m));
+        Ok(Open { segments: segments.iter().cloned().collect(), standing, jobs })
     }
 
     /// How far a request has come that is in a segment.

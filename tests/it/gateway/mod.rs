@@ -3,6 +3,7 @@
 mod answers;
 mod commands;
 mod crowds;
+mod damage;
 mod disks;
 mod load_test;
 mod loads;
