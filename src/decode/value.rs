@@ -1,5 +1,7 @@
 //! One value of a record, from text to typed.
 
+use std::ops::RangeInclusive;
+
 use chrono::NaiveDate;
 
 use crate::schema::ColumnType;
@@ -56,14 +58,18 @@ pub(super) fn parse(kind: ColumnType, text: &[u8]) -> Result<Value, &'static str
         }
         ColumnType::Timestamp => {
             let time = chrono::DateTime::parse_from_rfc3339(str_of(text)).map_err(|_| "not_a_timestamp")?;
-            let year = chrono::Datelike::year(&time.naive_utc());
-            if !(1..=9999).contains(&year) {
+            // A leap second is counted as the first of the next minute, which may be that of the year 10000.
+            let micros = time.timestamp_micros();
+            if !TIMESTAMPS.contains(&micros) {
                 return Err("not_a_timestamp");
             }
-            Value::Int(time.timestamp_micros())
+            Value::Int(micros)
         }
     })
 }
+
+/// Years 1 to 9999, in microseconds since 1970: what BigQuery has.
+const TIMESTAMPS: RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
 
 /// Text that stands for nothing if it is no UTF-8.
 fn str_of(text: &[u8]) -> &str {
@@ -176,6 +182,11 @@ mod tests {
     fn dates_timestamps_and_floats() {
         assert!(matches!(parse(ColumnType::Date, b"1970-01-02"), Ok(Value::Int(1))));
         assert!(matches!(parse(ColumnType::Timestamp, b"1970-01-01T00:00:01.5Z"), Ok(Value::Int(1_500_000))));
+        let last = parse(ColumnType::Timestamp, b"9999-12-31T23:59:59.999999Z");
+        assert!(matches!(last, Ok(Value::Int(last)) if last == *TIMESTAMPS.end()));
+        // A leap second, then: the year 10000.
+        assert!(parse(ColumnType::Timestamp, b"9999-12-31T23:59:60Z").is_err());
+        assert!(parse(ColumnType::Timestamp, b"2016-12-31T23:59:60Z").is_ok());
         assert!(matches!(parse(ColumnType::Float64, b"1E-7"), Ok(Value::Float(_))));
         assert_eq!(parse(ColumnType::Float64, b"1e400").err(), Some("float_overflow"));
         for bad in ["2026-02-30", "2015-9-8", "+20000-01-01", "0000-01-01", " 2015-1-1 ", ""] {
