@@ -1,7 +1,9 @@
 //! Credentials: a service account's key, a user's login, or the machine's own identity.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use gcp_bigquery_client::auth::Authenticator;
@@ -27,13 +29,25 @@ impl Authenticator for NoCredentials {
 }
 
 #[derive(Clone)]
-struct Google(DefaultAuthenticator);
+struct Google {
+    oauth: DefaultAuthenticator,
+    /// Where nothing answers for the machine, it has no identity; a key's owner may only be away.
+    is_known: Arc<AtomicBool>,
+}
 
 #[async_trait]
 impl Authenticator for Google {
     async fn access_token(&self) -> Result<String, BQError> {
-        let token = self.0.token(&[SCOPE]).await?;
-        token.token().map(str::to_owned).ok_or(BQError::NoToken)
+        match self.oauth.token(&[SCOPE]).await {
+            Ok(token) => {
+                self.is_known.store(true, Ordering::Relaxed);
+                token.token().map(str::to_owned).ok_or(BQError::NoToken)
+            }
+            Err(error) if self.is_known.load(Ordering::Relaxed) => Err(error.into()),
+            Err(error) => {
+                Err(BQError::InvalidApplicationDefaultCredentialsAuthenticator(io::Error::other(error)))
+            }
+        }
     }
 }
 
@@ -48,11 +62,11 @@ pub(super) async fn application_default() -> Result<Arc<dyn Authenticator>> {
     let gcloud = std::env::var_os("HOME")
         .map(|home| PathBuf::from(home).join(".config/gcloud/application_default_credentials.json"))
         .filter(|path| path.exists());
-    let oauth = match named.or(gcloud) {
-        Some(path) => from_file(&path).await?,
-        None => from_machine().await?,
+    let (oauth, is_known) = match named.or(gcloud) {
+        Some(path) => (from_file(&path).await?, true),
+        None => (from_machine().await?, false),
     };
-    Ok(Arc::new(Google(oauth)))
+    Ok(Arc::new(Google { oauth, is_known: Arc::new(AtomicBool::new(is_known)) }))
 }
 
 #[derive(Deserialize)]
@@ -95,13 +109,33 @@ async fn from_machine() -> Result<DefaultAuthenticator> {
     built.map_err(|e| Error::usage("no Google credentials found").caused_by(e).hint(HINT))
 }
 
-/// What to say when no token could be had.
+/// Why there is no token, where that may pass: nobody was there who gives any. What the credentials' owner
+/// says of them is not among it.
+pub(super) fn weather(error: &BQError) -> Option<&'static str> {
+    use yup_oauth2::Error as Oauth;
+    match error {
+        BQError::YupAuthError(Oauth::HttpError(_) | Oauth::HttpClientError(_) | Oauth::LowLevelError(_)) => {
+            Some("Google's token endpoint cannot be reached")
+        }
+        // What a proxy on the way answers, and a server in a bad moment.
+        BQError::YupAuthError(Oauth::JSONError(_) | Oauth::MissingAccessToken) | BQError::NoToken => {
+            Some("what answers for Google's token endpoint gives no token")
+        }
+        BQError::YupAuthError(Oauth::AuthError(error)) => match error.error.as_str() {
+            "internal_failure" | "server_error" | "temporarily_unavailable" => {
+                Some("Google's token endpoint fails")
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// What to say when no token could be had, for good.
 pub(super) fn no_token(error: &BQError) -> Error {
     let why = match error {
-        BQError::AuthError(_) | BQError::YupAuthError(_) => {
-            "no Google credentials found, or they were refused"
-        }
-        _ => "cannot get an access token",
+        BQError::AuthError(_) | BQError::YupAuthError(_) => "the Google credentials were refused",
+        _ => "no Google credentials found",
     };
     Error::usage(why).hint(HINT)
 }

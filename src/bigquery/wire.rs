@@ -124,6 +124,9 @@ impl Refusal {
         let error = Error::failed(message).with_retry_after(self.retry_after);
         let error = if retryable { error.retryable() } else { error };
         match self.status {
+            0 if self.reason == NO_TOKEN => {
+                error.hint("is there a network? Of the credentials nothing was said")
+            }
             0 => error.hint("is BIGQUERY_EMULATOR_HOST right, and `api2bq emulator` running?"),
             _ if retryable => error,
             401 => error.hint("the credentials are not accepted; check GOOGLE_APPLICATION_CREDENTIALS"),
@@ -141,6 +144,9 @@ impl Refusal {
         if denied { error.hint(need.hint()) } else { error }
     }
 }
+
+/// The reason of a call that was never made, for want of a token that may come yet.
+const NO_TOKEN: &str = "noToken";
 
 impl BigQuery {
     /// Sends one request. `Ok(Err(refusal))` is the service's answer, `Err` a missing credential.
@@ -191,7 +197,10 @@ impl BigQuery {
     }
 
     async fn send(&self, ask: &Ask<'_>) -> Result<Result<Received, Refusal>> {
-        let token = self.credentials.access_token().await.map_err(|e| auth::no_token(&e))?;
+        let token = match self.credentials.access_token().await {
+            Ok(token) => token,
+            Err(error) => return self.refusal(error).map(Err),
+        };
         let url = format!("{}/{}", self.base, ask.path);
         let mut request = self.http.request(ask.method.clone(), url).bearer_auth(token);
         if !ask.query.is_empty() {
@@ -311,7 +320,10 @@ impl BigQuery {
             }
             // Also what the crate makes of any answer that is not its JSON, a 503 of a proxy for one.
             BQError::RequestError(error) => Ok(self.no_answer("no answer that can be read", error)),
-            error => Err(auth::no_token(&error)),
+            error => match auth::weather(&error) {
+                Some(why) => Ok(Refusal { reason: NO_TOKEN.into(), ..Refusal::no_answer(why) }),
+                None => Err(auth::no_token(&error)),
+            },
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::loads::{Site, row};
 use crate::embedded::Embedded;
+use crate::secrets::{key_file, real_key};
 
 const WAYS: [&[&str]; 2] = [&["--load-every", "1s"], &["--out", "stream", "--load-every", "200ms"]];
 /// A round of them.
@@ -12,6 +13,25 @@ const FEW_TRIES: [&str; 2] = ["--set", "limits.attempts=3"];
 
 fn once(rows: usize) -> BTreeMap<String, u64> {
     (0..rows).map(|n| (n.to_string(), 1)).collect()
+}
+
+/// It was taken for credentials that are refused, and ended the gateway.
+#[test]
+fn rows_are_taken_while_nobody_gives_tokens_and_that_is_told() {
+    let site = Site::new();
+    let key = key_file(&real_key(), "http://127.0.0.1:1/token");
+    let key = site.context.write("key.json", key);
+    let mut command = site.command();
+    command.env_remove("BIGQUERY_EMULATOR_HOST").env("GOOGLE_APPLICATION_CREDENTIALS", key);
+    let gateway = site.gateway_by(command);
+    assert_eq!(site.post("", &row("a")).expect("an answer").status, 200);
+    site.wait_for_metric("out_fails", 1);
+    assert!(site.said().contains("token endpoint cannot be reached"), "{}", site.said());
+    gateway.signal("-TERM");
+    assert!(gateway.end().success(), "{}", site.said());
+    let _gateway = site.gateway();
+    assert_eq!(site.wait_for(1).len(), 1);
+    assert_eq!(site.metric("out_fails"), 0);
 }
 
 #[test]
