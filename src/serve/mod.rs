@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -66,6 +66,10 @@ pub struct Peer(pub SocketAddr);
 #[derive(Debug, Clone, Copy)]
 struct WrongHead(&'static str);
 
+/// In a request's extensions: what comes behind it on its connection could not be looked at.
+#[derive(Debug, Clone, Copy)]
+struct LastOne;
+
 /// In a response's extensions: instead of it, the connection is closed.
 #[derive(Debug, Clone, Copy)]
 pub struct HangUp;
@@ -109,7 +113,7 @@ impl Server {
         let listener = TcpListener::bind(listen).await.map_err(|e| {
             Error::failed(format!("cannot listen on `{listen}`"))
                 .caused_by(e)
-                .hint("choose another port with `--port`, or 0 for any free one")
+                .hint("choose another port, or 0 for any free one")
         })?;
         let addr =
             listener.local_addr().map_err(|e| Error::failed("cannot read the bound address").caused_by(e))?;
@@ -217,6 +221,9 @@ async fn accept_loop(
             if let Some(wrong) = heads.as_ref().and_then(|seen| seen.wrong(request.headers())) {
                 request.extensions_mut().insert(WrongHead(wrong));
             }
+            if heads.is_some() && request.headers().contains_key(header::TRANSFER_ENCODING) {
+                request.extensions_mut().insert(LastOne);
+            }
             request
         });
         let service = TowerToHyperService::new(MapResult::new(marked, answer_or_hang_up));
@@ -294,7 +301,12 @@ async fn check_host(addr: SocketAddr, hosts: Arc<[String]>, request: Request, ne
                 .into_response();
         }
     }
-    next.run(request).await
+    let is_last = request.extensions().get::<LastOne>().is_some();
+    let mut response = next.run(request).await;
+    if is_last {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 fn is_allowed(host: &str, hosts: &[String], addr: SocketAddr) -> bool {

@@ -13,7 +13,7 @@ use std::time::Instant;
 use axum::http::{HeaderMap, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// More than hyper's hundred headers have; beyond it a head is not looked at.
+/// Of a head. A longer one is refused: it is not looked at.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
 /// TCP, or TLS on top of it: what is looked at is what the client says, not how it is packed.
@@ -37,7 +37,8 @@ struct State {
     head: Vec<u8>,
     /// Bytes of a body that are still to come before it.
     body_left: u64,
-    /// The end of a chunked body is hyper's to find; from there on this one cannot follow.
+    /// The end of a chunked body is hyper's to find; from there on this one cannot follow, and nothing comes:
+    /// its answer closes the connection.
     is_lost: bool,
     last_read: Instant,
 }
@@ -72,7 +73,7 @@ impl Seen {
         }
         let Some(end) = head_end(&state.head) else {
             state.lose();
-            return None;
+            return Some("the head of the request is too long");
         };
         let wrong = wrong_with(&state.head[..end]);
         state.head.drain(..end);
@@ -103,10 +104,12 @@ impl State {
         self.last_read = Instant::now();
         let body = usize::try_from(self.body_left).unwrap_or(usize::MAX).min(bytes.len());
         self.body_left -= body as u64;
-        if !self.is_lost && self.head.len() + bytes.len() - body <= HEAD_BYTES_MAX {
-            self.head.extend_from_slice(&bytes[body..]);
-        } else {
+        // Behind a whole head comes its body, which hyper reads together with it as it likes.
+        let is_whole = || head_end(&self.head).is_some();
+        if self.is_lost || (self.head.len() > HEAD_BYTES_MAX && !is_whole()) {
             self.lose();
+        } else {
+            self.head.extend_from_slice(&bytes[body..]);
         }
     }
 }
