@@ -106,13 +106,15 @@ impl Gate {
         let Some(header) = header else { return Err(Denied::Unauthorized) };
         let key: [u8; 32] = Sha256::new().chain_update(self.key).chain_update(header).finalize().into();
         let verdict = match self.find(&key) {
-            Some(verdict) => verdict,
-            None => self.look(key, header).await?,
+            Some(verdict) => {
+                if verdict.is_none() {
+                    self.throttle.count_failure(peer, Instant::now());
+                }
+                verdict
+            }
+            None => self.look(peer, key, header).await?,
         };
-        verdict.ok_or_else(|| {
-            self.throttle.count_failure(peer, Instant::now());
-            Denied::Unauthorized
-        })
+        verdict.ok_or(Denied::Unauthorized)
     }
 
     fn find(&self, key: &[u8; 32]) -> Option<Verdict> {
@@ -120,19 +122,29 @@ impl Gate {
     }
 
     /// Looks at credentials that are not known yet, once for all who bring them.
-    async fn look(&self, key: [u8; 32], header: &[u8]) -> Result<Verdict, Denied> {
-        let look = self.join(key)?;
+    async fn look(&self, peer: IpAddr, key: [u8; 32], header: &[u8]) -> Result<Verdict, Denied> {
+        let (look, is_first) = self.join(peer, key)?;
         // Who began may go away; then the next one goes on.
-        look.cell.get_or_try_init(|| self.hash(key, header)).await.cloned()
+        let verdict = look.cell.get_or_try_init(|| self.hash(key, header)).await.cloned();
+        if is_first && matches!(verdict, Ok(Some(_))) {
+            self.throttle.give_back(peer);
+        }
+        verdict
     }
 
-    fn join(&self, key: [u8; 32]) -> Result<Look<'_>, Denied> {
+    /// The look at these credentials, and whether this is who began it, which takes a try.
+    fn join(&self, peer: IpAddr, key: [u8; 32]) -> Result<(Look<'_>, bool), Denied> {
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-        if looks.len() >= WAITING_MAX && !looks.contains_key(&key) {
+        let is_first = !looks.contains_key(&key);
+        if is_first && looks.len() >= WAITING_MAX {
             return Err(Denied::Busy);
         }
+        if is_first {
+            let taken = self.throttle.take(peer, Instant::now());
+            taken.map_err(|retry_after| Denied::TooMany { retry_after })?;
+        }
         let cell = Arc::clone(looks.entry(key).or_default());
-        Ok(Look { gate: self, key, cell })
+        Ok((Look { gate: self, key, cell }, is_first))
     }
 
     async fn hash(&self, key: [u8; 32], header: &[u8]) -> Result<Verdict, Denied> {

@@ -46,6 +46,26 @@ impl Throttle {
         full_in.checked_sub(last_token_at).filter(|wait| !wait.is_zero())
     }
 
+    /// Takes one try of an address before it is looked at: guesses that come at once are as many as any.
+    /// An error is how long to wait for one.
+    pub(super) fn take(&self, peer: IpAddr, now: Instant) -> Result<(), Duration> {
+        match self.wait_of(peer, now) {
+            Some(wait) => Err(wait),
+            None => {
+                self.count_failure(peer, now);
+                Ok(())
+            }
+        }
+    }
+
+    /// The try was none: the credentials are right.
+    pub(super) fn give_back(&self, peer: IpAddr) {
+        if let Some(at) = self.full_at().get_mut(&network(peer)) {
+            *at = at.checked_sub(self.ration.every).unwrap_or(*at);
+        }
+    }
+
+    /// Takes a try, if there is one left. Who has none is no worse off for trying all the same.
     pub(super) fn count_failure(&self, peer: IpAddr, now: Instant) {
         let mut full_at = self.full_at();
         if full_at.len() >= ADDRESSES_MAX {
@@ -57,7 +77,7 @@ impl Throttle {
             least.map(|address| full_at.remove(&address));
         }
         let at = full_at.entry(network(peer)).or_insert(now);
-        *at = (*at).max(now) + self.ration.every;
+        *at = ((*at).max(now) + self.ration.every).min(now + self.ration.every * self.ration.burst);
     }
 }
 
@@ -89,6 +109,17 @@ mod tests {
         throttle.count_failure(peer, after(10));
         assert_eq!(throttle.wait_of(peer, after(10)), Some(Duration::from_secs(10)));
         assert_eq!(throttle.wait_of(peer, after(1000)), None);
+    }
+
+    #[test]
+    fn a_try_is_taken_before_it_is_looked_at_and_no_debt_is_made() {
+        let throttle = Throttle::new(Ration { burst: 2, every: Duration::from_secs(10) });
+        let (peer, start) = ("10.0.0.1".parse().unwrap(), Instant::now());
+        assert_eq!([0; 3].map(|_| throttle.take(peer, start).is_ok()), [true, true, false]);
+        throttle.give_back(peer);
+        assert_eq!([0; 2].map(|_| throttle.take(peer, start).is_ok()), [true, false]);
+        (0..1000).for_each(|_| throttle.count_failure(peer, start));
+        assert_eq!(throttle.wait_of(peer, start), Some(Duration::from_secs(10)));
     }
 
     #[test]
