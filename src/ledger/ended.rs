@@ -182,7 +182,7 @@ mod tests {
         Partition::of_day(chrono::NaiveDate::default(), 20_000).unwrap()
     }
 
-    /// A batch of two segments and one row.
+    /// A batch of two segments and one row. The second one of batch 8 was damaged when it was staged.
     async fn begin(store: &Store, number: u32, is_loaded: bool) {
         let key = key(number);
         let folder = format!("{}/{key}", batches::folder(PIPELINE));
@@ -209,7 +209,7 @@ mod tests {
             partitions: vec![staged],
             rejects: None,
             fetch_ms: None,
-            segments: vec![],
+            segments: segments.segments.into_iter().take(if number == 8 { 1 } else { 2 }).collect(),
         };
         chain.append(Event::Intent(manifest)).await.unwrap();
         if is_loaded {
@@ -249,6 +249,7 @@ mod tests {
             known.contains(&*key(0))
                 && known.contains(&*format!("{}-b", key(7)))
                 && !known.contains(&*key(3))
+                && !known.contains(&*format!("{}-b", key(8)))
         );
         let folders = std::fs::read_dir(dir.path().join(batches::folder(PIPELINE))).unwrap().count();
         assert_eq!(folders, 2, "empty ones go too");
@@ -281,5 +282,30 @@ mod tests {
         assert_eq!((ledger.batches.len(), ledger.num_ended(), ledger.damage().count()), (0, 3, 0));
         assert_eq!(archive(&store, PIPELINE, u64::MAX, &HashSet::new()).await.unwrap(), 0);
         assert_eq!(names(&store).await, Vec::<String>::new());
+    }
+
+    /// Each of them under a name of its own made rows count twice.
+    #[tokio::test]
+    async fn two_gateways_at_once_put_each_batch_into_one_object() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir);
+        let count = u32::try_from(BATCHES_MIN).unwrap() + 20;
+        for number in 0..count {
+            begin(&store, number, true).await;
+        }
+        // So that the one has others to put together than the other.
+        let waiting = HashSet::from([key(5)]);
+        let none = HashSet::new();
+        let both = tokio::join!(
+            archive(&store, PIPELINE, u64::MAX, &waiting),
+            archive(&store, PIPELINE, u64::MAX, &none),
+        );
+        let together = both.0.unwrap() + both.1.unwrap();
+        let ended = read(&store, PIPELINE).await.unwrap();
+        let batches: Vec<_> = ended.iter().flat_map(|ended| &ended.batches).collect();
+        assert_eq!((together, segments(&ended).len()), (batches.len(), batches.len() * 2 - 1));
+        assert_eq!(ended.iter().map(Ended::num_rows).sum::<u64>(), batches.len() as u64);
+        let ledger = ledger::read(&store, PIPELINE).await.unwrap();
+        assert_eq!(ledger.batches.len() + batches.len(), count as usize);
     }
 }
