@@ -150,7 +150,12 @@ impl Client {
             }
             Failure::Refused { status, message, .. } => {
                 let message = message.unwrap_or_else(|| "without a word; is it a gateway?".to_owned());
-                Error::failed(format!("the gateway at `{url}` answered {}: {message}", status.as_u16()))
+                let message = format!("the gateway at `{url}` answered {}: {message}", status.as_u16());
+                match status {
+                    // Asked again it would say the same.
+                    StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND => Error::usage(message),
+                    _ => Error::failed(message),
+                }
             }
             Failure::Lost { kind, error } => {
                 Error::failed(format!("no answer of a gateway at `{url}`: {kind}"))

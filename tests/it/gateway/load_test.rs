@@ -199,5 +199,5 @@ fn what_cannot_work_is_told_before_the_first_request_and_shows_no_password() {
     let mut other = site.context.command(["load-test", "orders", "--user", "ann", "--url"]);
     other.arg(format!("http://127.0.0.1:{}", site.port)).env("API2BQ_GATEWAY_PASSWORD", "secret");
     let ended: Ended = other.output().expect("it runs").into();
-    assert!(ended.code == 1 && ended.stderr.contains("there is no pipeline `orders` here"), "{ended:?}");
+    assert!(ended.code == 2 && ended.stderr.contains("there is no pipeline `orders` here"), "{ended:?}");
 }

@@ -65,7 +65,7 @@ async fn requests_are_found_by_what_is_in_them_as_they_go_from_state_to_state() 
     ] {
         assert_eq!(instances(&find(&gateway, "ann", query).await).len(), times, "{query}");
     }
-    gateway.spool.as_ref().expect("started").seal(1).await.expect("sealed");
+    gateway.spool.as_ref().expect("started").seal().await.expect("sealed");
     let more = gateway.post("", r#"{"WH_ID":"WH1"}"#).await.json()["id"].clone();
     let states = |found: &[Value]| {
         found.iter().map(|i| (i["id"].clone(), i["state"].as_str().expect("a word").to_owned())).collect()
@@ -110,7 +110,7 @@ async fn pages_have_every_request_once_the_newest_first_while_more_come() {
         let taken = gateway.post("", row).await.json()["id"].as_str().expect("an id").to_owned();
         sent.push(taken);
         if n % 10 == 4 {
-            gateway.spool.as_ref().expect("started").seal(1).await.expect("sealed");
+            gateway.spool.as_ref().expect("started").seal().await.expect("sealed");
         }
     }
     sent.sort_unstable_by(|a, b| b.cmp(a));
@@ -247,6 +247,9 @@ fn a_request_is_followed_until_it_is_loaded_and_found_after_a_kill_and_a_stop() 
     assert_eq!(instances(&asked), instances(&beside));
     let wrong = site.context.command(asks).env("API2BQ_GATEWAY_PASSWORD", "x").output().expect("it runs");
     assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+    let mut no_such = site.context.command(asks.iter().chain(&["--field", "Color"]));
+    let no_such = Ended::from(no_such.env("API2BQ_GATEWAY_PASSWORD", "secret").output().expect("it runs"));
+    assert!(no_such.code == 2 && no_such.stderr.contains("answered 400: "), "{no_such:?}");
     gateway.signal("-TERM");
     assert!(gateway.end().success(), "{}", site.said());
     let stopped = site.context.run(of_folder).success();
