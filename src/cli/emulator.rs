@@ -40,7 +40,8 @@ Examples:
   BIGQUERY_EMULATOR_HOST=http://127.0.0.1:9050 api2bq promote flows
   api2bq emulator --port 9050 --gcs-port 4443 --gcs-dir ./buckets --data-dir ./wh
   api2bq emulator --fault drop-after-insert=1 --fault 503=3@jobs
-  STORAGE_EMULATOR_HOST=http://127.0.0.1:9050 api2bq backfill flows --from 1 --to 1 --set stage.url=gs://bucket/x")]
+  STORAGE_EMULATOR_HOST=http://127.0.0.1:9050 \\
+      api2bq backfill flows --from 1 --to 1 --set stage.url=gs://bucket/x")]
 pub(super) struct Args {
     /// Port to listen on; 0 picks a free one
     #[arg(long, default_value_t = 9050)]

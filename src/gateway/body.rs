@@ -50,7 +50,7 @@ pub(super) struct Memory {
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) bytes: Vec<u8>,
-    _memory: Vec<OwnedSemaphorePermit>,
+    pub(super) memory: Vec<OwnedSemaphorePermit>,
 }
 
 /// Memory is counted in steps of so many bytes.
@@ -95,33 +95,30 @@ impl Memory {
             bytes.extend_from_slice(&chunk);
         }
         if is_packed {
-            bytes = self.unpack(bytes, &mut share, too_large).await?;
+            // What it unpacks to is not known: there must be room for all it may be.
+            let bytes_max = self.limits.body_bytes_max;
+            share.take(bytes.len() + bytes_max.min(bytes.len().saturating_mul(DEFLATE_RATIO_MAX)))?;
+            return unpack(Held { bytes, memory: share.permits }, bytes_max, too_large).await;
         }
-        Ok(Held { bytes, _memory: share.permits })
+        Ok(Held { bytes, memory: share.permits })
     }
+}
 
-    async fn unpack(
-        &self,
-        packed: Vec<u8>,
-        share: &mut Share<'_>,
-        too_large: impl Fn() -> Problem,
-    ) -> Result<Vec<u8>, Problem> {
-        let bytes_max = self.limits.body_bytes_max;
-        // What it unpacks to is not known: there must be room for all it may be.
-        share.take(packed.len() + bytes_max.min(packed.len().saturating_mul(DEFLATE_RATIO_MAX)))?;
-        let unpack = move || {
-            let mut bytes = Vec::new();
-            // One byte more than may be tells that there is more.
-            let mut unpacked = MultiGzDecoder::new(&packed[..]).take(bytes_max as u64 + 1);
-            unpacked.read_to_end(&mut bytes).map(|_| bytes)
-        };
-        let unpacked = tokio::task::spawn_blocking(unpack).await;
-        let unpacked = unpacked.map_err(|e| e.to_string()).and_then(|read| read.map_err(|e| e.to_string()));
-        let bytes = unpacked.map_err(|e| {
-            Problem::new(StatusCode::BAD_REQUEST, "bad_gzip", format!("the body is not in gzip: {e}"))
-        })?;
-        if bytes.len() > bytes_max { Err(too_large()) } else { Ok(bytes) }
-    }
+/// Unpacks a body, to its end even when its sender goes away: its memory is its own until then.
+async fn unpack(packed: Held, bytes_max: usize, too_large: impl Fn() -> Problem) -> Result<Held, Problem> {
+    let unpack = move || {
+        let Held { bytes: packed, memory } = packed;
+        let mut bytes = Vec::new();
+        // One byte more than may be tells that there is more.
+        let mut unpacked = MultiGzDecoder::new(&packed[..]).take(bytes_max as u64 + 1);
+        unpacked.read_to_end(&mut bytes).map(|_| Held { bytes, memory })
+    };
+    let unpacked = tokio::task::spawn_blocking(unpack).await;
+    let unpacked = unpacked.map_err(|e| e.to_string()).and_then(|read| read.map_err(|e| e.to_string()));
+    let held = unpacked.map_err(|e| {
+        Problem::new(StatusCode::BAD_REQUEST, "bad_gzip", format!("the body is not in gzip: {e}"))
+    })?;
+    if held.bytes.len() > bytes_max { Err(too_large()) } else { Ok(held) }
 }
 
 /// Nothing that deflate packs is longer by more.

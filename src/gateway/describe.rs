@@ -72,7 +72,7 @@ impl Description {
             "409": problem("The Idempotency-Key came with another body before."),
             "413": problem("The body is too large."),
             "415": problem("The body is in a wrong type or encoding."),
-            "422": problem("No row fits the columns. Nothing was stored."),
+            "422": problem("No row fits the columns, or more than 10,000 do not. Nothing was stored."),
             "429": problem("Too many wrong passwords came from this address; see Retry-After."),
             "503": problem("Rows cannot be stored at the moment; see Retry-After."),
         });

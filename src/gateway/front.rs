@@ -13,7 +13,7 @@ use axum::{Json, Router};
 use serde_json::json;
 
 use super::auth::Gate;
-use super::body::{Limits, Memory};
+use super::body::{Held, Limits, Memory};
 use super::describe::Description;
 use super::keys::{Keys, Remembered, key_of};
 use super::letter::{Head, Letter};
@@ -67,7 +67,7 @@ const KEY_BYTES_MAX: usize = 255;
 
 /// Starts to listen. `letters` are those that the spool has from before.
 pub async fn start(options: Options, spool: Arc<Spool<Folder>>, letters: Vec<Head>) -> Result<Server> {
-    let keys = Keys::new(options.remembered);
+    let keys = Keys::new(options.remembered, options.gate.users().count());
     for head in letters {
         keys.restore(head);
     }
@@ -158,13 +158,17 @@ impl Front {
         // On a task of its own: a sender who goes away must not leave a key behind that is stored and
         // not known, or the other way round.
         let stored = tokio::spawn(async move {
-            let key = key.map(|key| key_of(&user, &self.pipeline, &key, &held.bytes, is_lines));
+            // All of it, or the memory would be free for others when the sender goes away, and not the body.
+            let Held { bytes, memory } = held;
+            let key = key.map(|key| key_of(&user, &self.pipeline, &key, &bytes, is_lines));
             let (unix_ms, pipeline) = (self.clock.unix_millis(), self.pipeline.clone());
             let id = new_id(unix_ms);
             let (accepted, rejected, ignored) = (0, Vec::new(), Vec::new());
             let user = user.to_string();
             let head = Head { id, pipeline, unix_ms, user, is_lines, accepted, rejected, ignored, key };
-            self.store_once(head, held.bytes).await
+            let stored = self.store_once(head, bytes).await;
+            drop(memory);
+            stored
         });
         stored.await.unwrap_or_else(|_| Err(Refused::Stopped(String::new()).into()))
     }
@@ -194,12 +198,18 @@ impl Front {
 
     async fn store(&self, mut head: Head, body: Vec<u8>) -> Result<Arc<Head>, Problem> {
         let (judged, body) = self.judge(body, head.format()).await?;
-        let Judged { accepted, rejected, ignored } = match judged {
+        let Judged { accepted, num_rejected, rejected, ignored } = match judged {
             Ok(judged) => judged,
             Err(malformed) => return Err(self.nothing_taken(head, body, malformed.into()).await),
         };
-        self.metrics.rows_in.inc_by(accepted + rejected.len() as u64);
-        self.metrics.rows_rejected.inc_by(rejected.len() as u64);
+        self.metrics.rows_in.inc_by(accepted + num_rejected);
+        self.metrics.rows_rejected.inc_by(num_rejected);
+        if num_rejected > rejected.len() as u64 {
+            // Those that fit count as rejected too: none of them is taken.
+            self.metrics.rows_rejected.inc_by(accepted);
+            let problem = Problem::too_many_rejected(num_rejected, accepted, &rejected);
+            return Err(self.nothing_taken(head, body, problem).await);
+        }
         (head.accepted, head.rejected, head.ignored) = (accepted, rejected, ignored);
         if accepted == 0 {
             let problem = match &head.rejected[..] {
@@ -341,5 +351,6 @@ async fn ready(State(front): State<Arc<Front>>) -> Response {
 
 async fn metrics(State(front): State<Arc<Front>>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    front.metrics.spool_has(front.spool.bytes());
     ([(header::CONTENT_TYPE, kind)], front.metrics.text()).into_response()
 }

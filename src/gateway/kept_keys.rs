@@ -21,7 +21,7 @@ pub(super) struct KeptKeys {
     newest: u64,
 }
 
-/// 1 MiB: some thousand keys. 256 MiB hold more keys than are remembered.
+/// 1 MiB: some thousand keys. 256 MiB hold more keys than are remembered: on the disk they are shorter.
 const OPTIONS: Options = Options { segment_bytes: 1 << 20, disk_bytes_max: 256 << 20 };
 
 impl KeptKeys {
@@ -65,6 +65,11 @@ impl KeptKeys {
         self.log.commit().map_err(failed)?;
         self.note_sealed();
         self.forget_old()
+    }
+
+    /// Whether the disk has failed to sync.
+    pub(super) fn has_stopped(&self) -> bool {
+        self.log.has_stopped()
     }
 
     fn append(&mut self, head: Head) -> Result<()> {

@@ -14,15 +14,15 @@ use super::letter::{Head, Key};
 /// How many keys are remembered, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Remembered {
-    pub keys_max: usize,
-    /// Of what was answered to them.
+    /// Of what was answered to them, which is some 500 bytes each. Users have equal shares of it: none makes
+    /// the gateway forget the keys of others.
     pub bytes_max: usize,
     pub age_max: Duration,
 }
 
 impl Default for Remembered {
     fn default() -> Self {
-        Remembered { keys_max: 200_000, bytes_max: 64 << 20, age_max: Duration::from_secs(24 * 3600) }
+        Remembered { bytes_max: 128 << 20, age_max: Duration::from_secs(24 * 3600) }
     }
 }
 
@@ -32,21 +32,29 @@ pub(super) type Slot = OwnedMutexGuard<Option<Arc<Head>>>;
 /// The keys of all users.
 #[derive(Debug)]
 pub(super) struct Keys {
-    remembered: Remembered,
+    age_max: Duration,
+    /// Of one user.
+    bytes_max: usize,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     slots: HashMap<String, Arc<tokio::sync::Mutex<Option<Arc<Head>>>>>,
-    /// Keys that were answered, in that order: key, when, bytes.
-    answered: VecDeque<(String, u64, usize)>,
+    answered: HashMap<String, Answered>,
+}
+
+/// The keys of one user that were answered, in that order: key, when, bytes.
+#[derive(Debug, Default)]
+struct Answered {
+    keys: VecDeque<(String, u64, usize)>,
     bytes: usize,
 }
 
 impl Keys {
-    pub(super) fn new(remembered: Remembered) -> Keys {
-        Keys { remembered, state: Mutex::default() }
+    pub(super) fn new(remembered: Remembered, num_users: usize) -> Keys {
+        let Remembered { bytes_max, age_max } = remembered;
+        Keys { age_max, bytes_max: bytes_max / num_users.max(1), state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -62,21 +70,21 @@ impl Keys {
     /// Takes note that a key was answered, and forgets those that are too old or too many.
     pub(super) fn answered(&self, mut slot: Slot, head: Arc<Head>) {
         let Some(key) = head.key.as_ref().map(|key| key.key_sha256.clone()) else { return };
-        let (now, bytes) = (head.unix_ms, weight(&head));
+        let (now, bytes, user) = (head.unix_ms, weight(&head), head.user.clone());
         *slot = Some(head);
         drop(slot);
-        let state = &mut *self.state();
-        state.bytes += bytes;
-        state.answered.push_back((key, now, bytes));
-        let age_max = u64::try_from(self.remembered.age_max.as_millis()).unwrap_or(u64::MAX);
-        while let Some((_, at, _)) = state.answered.front() {
-            let too_many = state.answered.len() > self.remembered.keys_max;
-            if !too_many && state.bytes <= self.remembered.bytes_max && now.saturating_sub(*at) <= age_max {
+        let State { slots, answered } = &mut *self.state();
+        let of_user = answered.entry(user).or_default();
+        of_user.bytes += bytes;
+        of_user.keys.push_back((key, now, bytes));
+        let age_max = u64::try_from(self.age_max.as_millis()).unwrap_or(u64::MAX);
+        while let Some((_, at, _)) = of_user.keys.front() {
+            if of_user.bytes <= self.bytes_max && now.saturating_sub(*at) <= age_max {
                 break;
             }
-            let Some((key, _, bytes)) = state.answered.pop_front() else { break };
-            state.slots.remove(&key);
-            state.bytes -= bytes;
+            let Some((key, _, bytes)) = of_user.keys.pop_front() else { break };
+            slots.remove(&key);
+            of_user.bytes -= bytes;
         }
     }
 
@@ -135,12 +143,16 @@ mod tests {
     use super::*;
 
     fn head(number: u64, unix_ms: u64) -> Head {
-        let key = key_of("ann", "inventory", &number.to_le_bytes(), b"{}", false);
+        head_of("ann", number, unix_ms)
+    }
+
+    fn head_of(user: &str, number: u64, unix_ms: u64) -> Head {
+        let key = key_of(user, "inventory", &number.to_le_bytes(), b"{}", false);
         Head {
             id: number.to_string(),
             pipeline: "inventory".into(),
             unix_ms,
-            user: "ann".into(),
+            user: user.into(),
             is_lines: false,
             accepted: 1,
             rejected: Vec::new(),
@@ -150,10 +162,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn keys_are_forgotten_by_number_and_by_age_the_oldest_first() {
-        let remembered =
-            Remembered { keys_max: 3, age_max: Duration::from_millis(100), ..Remembered::default() };
-        let keys = Keys::new(remembered);
+    async fn keys_of_a_user_are_forgotten_by_number_and_by_age_the_oldest_first() {
+        let remembered = Remembered { bytes_max: 3200, age_max: Duration::from_millis(100) };
+        let keys = Keys::new(remembered, 2);
+        keys.restore(head_of("bob", 0, 0));
         for number in 0..5 {
             keys.restore(head(number, 10));
         }
@@ -161,11 +173,13 @@ mod tests {
         assert!(!known(1).await && known(2).await && known(4).await);
         keys.restore(head(9, 200));
         assert!(!known(4).await && known(9).await);
+        let of_bob = head_of("bob", 0, 0).key.unwrap();
+        assert!(keys.slot(&of_bob).await.is_some(), "ann's are not in the way of bob's");
     }
 
     #[tokio::test]
     async fn one_request_of_a_key_at_a_time_and_none_is_left_by_failures() {
-        let keys = Arc::new(Keys::new(Remembered::default()));
+        let keys = Arc::new(Keys::new(Remembered::default(), 1));
         let key = head(1, 0).key.unwrap();
         let first = keys.slot(&key).await;
         let second = tokio::spawn({

@@ -98,10 +98,9 @@ impl Metrics {
     pub fn committed(&self, commit: Commit) {
         self.commits.observe(commit.took.as_secs_f64());
         self.committed_records.inc_by(commit.records);
-        self.spool_bytes.set(commit.disk_bytes);
     }
 
-    /// Takes note of how much waits in the spool at a start.
+    /// Takes note of how much waits in the spool.
     pub fn spool_has(&self, bytes: u64) {
         self.spool_bytes.set(bytes);
     }

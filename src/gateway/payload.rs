@@ -25,10 +25,17 @@ pub struct Rejected {
     pub reason: String,
 }
 
+/// Rejects of one body. What is said of a wrong row is longer than many rows are, and it is answered, stored
+/// and remembered: a body with more of them is not taken.
+pub(super) const REJECTED_MAX: usize = 10_000;
+
 /// What a well-formed body holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Judged {
     pub accepted: u64,
+    /// How many rows do not fit.
+    pub num_rejected: u64,
+    /// The first of these, at most [`REJECTED_MAX`].
     pub rejected: Vec<Rejected>,
     /// Fields that are no columns, and were passed over.
     pub ignored: Vec<String>,
@@ -49,10 +56,9 @@ pub fn judge(body: &[u8], format: Format, columns: &Columns) -> Result<Judged, M
     decoder.push(body).and_then(|()| decoder.finish()).map_err(malformed)?;
     let counts = decoder.counts();
     let rejected: Vec<Rejected> = decoder.take_rejects().into_iter().map(rejected).collect();
-    debug_assert_eq!(counts.rejects, rejected.len() as u64, "all rejects of a body are kept");
     let ignored = decoder.notices().into_iter();
     let ignored = ignored.filter_map(|n| n.what.strip_prefix("new_field:").map(str::to_owned)).collect();
-    Ok(Judged { accepted: counts.rows, rejected, ignored })
+    Ok(Judged { accepted: counts.rows, num_rejected: counts.rejects, rejected, ignored })
 }
 
 /// The rows of a body that was judged before, and those that do not fit, of whom the sender may or may
@@ -81,7 +87,7 @@ fn decoder(body: &[u8], format: Format, columns: &Columns) -> Result<Decoder> {
         batch_rows: (body.len() / 8).clamp(1, 8192),
         // All of them together are no longer than the body, which has its own limit.
         record_bytes_max: body.len().max(1),
-        rejects_kept: usize::MAX,
+        rejects_kept: REJECTED_MAX,
         expect_records: body.len() > 4096,
         ..Options::default()
     };
@@ -156,6 +162,14 @@ mod tests {
         let (batches, again) = rows(body, Format::Json, &columns()).unwrap();
         assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 2);
         assert_eq!(again, judged.rejected);
+    }
+
+    #[test]
+    fn of_very_many_wrong_rows_only_the_first_are_kept() {
+        let body = format!("[{{\"WH_ID\":1}}{}]", ",1".repeat(REJECTED_MAX + 5));
+        let judged = judge(body.as_bytes(), Format::Json, &columns()).unwrap();
+        assert_eq!((judged.accepted, judged.num_rejected), (1, REJECTED_MAX as u64 + 5));
+        assert_eq!((judged.rejected.len(), judged.rejected[0].index), (REJECTED_MAX, 1));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::auth::Denied;
-use super::payload::{Malformed, Rejected};
+use super::payload::{Malformed, REJECTED_MAX, Rejected};
 use super::spool::Refused;
 
 /// An answer with an error in it. Nothing of the request is in the spool, or ever will be, unless it says
@@ -45,6 +45,17 @@ impl Problem {
         let message = format!("none of the {} rows fits the columns; nothing was stored", rejected.len());
         let mut problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no_row_fits", message);
         problem.error["rejected"] = json!(rejected);
+        problem
+    }
+
+    /// More rows do not fit than can be told.
+    pub(super) fn too_many_rejected(rejected: u64, accepted: u64, first: &[Rejected]) -> Problem {
+        let message = format!(
+            "{rejected} of {} rows do not fit the columns, and at most {REJECTED_MAX} are told of; nothing was stored",
+            rejected + accepted
+        );
+        let mut problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "too_many_rejected", message);
+        problem.error["rejected"] = json!(first);
         problem
     }
 

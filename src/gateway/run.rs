@@ -81,7 +81,6 @@ impl Gateway {
         tell(&mended);
         heads.extend(waiting(&disk, &log)?);
         let metrics = Arc::new(Metrics::new());
-        metrics.spool_has(log.bytes());
         let told = Arc::clone(&metrics);
         let commits = CommitOptions {
             on_commit: Some(Arc::new(move |commit| told.committed(commit))),

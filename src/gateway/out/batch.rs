@@ -36,6 +36,14 @@ impl Batch {
     ) -> Result<Batch> {
         let mut batch = Batch { segments: sealed.iter().map(SegmentId::key).collect() };
         let first = batch.first()?;
+        // Most often after an error: no need to look any further.
+        let own = decided(store, pipeline, &first).await?;
+        if let Some(own) = &own {
+            let chain = Chain::read(store, &run_of(&first), format!("{}/{first}", folder(pipeline))).await?;
+            if chain.state().manifest.is_some_and(|manifest| own.intended(manifest).contains(&first)) {
+                return Ok(own.clone());
+            }
+        }
         let begun = if looks_back { begun(store, pipeline, sealed).await? } else { HashMap::new() };
         if let Some(key) = begun.get(&first) {
             let gone = || Error::new(Kind::Damaged, format!("batch `{key}` is gone from the journal"));
@@ -46,9 +54,8 @@ impl Batch {
             // it removes the batch, so one that was not found above is found here.
             return Err(Error::failed(format!("the batch of segment `{first}` was put away just now")));
         }
-        let before = decided(store, pipeline, &first).await?;
-        let is_new = before.is_none();
-        batch = before.unwrap_or(batch);
+        let is_new = own.is_none();
+        batch = own.unwrap_or(batch);
         batch.segments.retain(|segment| !begun.contains_key(segment));
         if is_new {
             let bytes = serde_json::to_vec(&batch)

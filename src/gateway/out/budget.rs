@@ -1,6 +1,7 @@
 //! Load jobs of one day, so that the table's quota is not met by surprise.
 
 use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use crate::effects::Clock;
 use crate::error::{Error, Result};
@@ -13,7 +14,11 @@ pub(super) struct Budget {
     per_day: u64,
     day: u64,
     used: u64,
+    read: Instant,
 }
+
+/// How long a count holds: other gateways load into the same table.
+const HOLDS: Duration = Duration::from_secs(3600);
 
 impl Budget {
     /// Counts what the journal tells of today. Only an estimate: nothing but politeness rests on it.
@@ -35,7 +40,11 @@ impl Budget {
         // An intent and what became of it are one job, each failure between them is another.
         let of_batches = entries.iter().filter(|(batch, _)| batches.contains(*batch));
         let used = of_batches.map(|(_, entries)| (entries - 1).max(1)).sum();
-        Ok(Budget { per_day, day, used })
+        Ok(Budget { per_day, day, used, read: Instant::now() })
+    }
+
+    pub(super) fn is_old(&self) -> bool {
+        self.read.elapsed() > HOLDS
     }
 
     /// Takes one job of today's, if there is one left.
@@ -69,7 +78,7 @@ mod tests {
     fn a_day_has_so_many_jobs_and_the_next_day_as_many_again() {
         let day_ms = 86_400_000;
         let clock = Clock::manual(20_000 * day_ms);
-        let mut budget = Budget { per_day: 2, day: 0, used: 9 };
+        let mut budget = Budget { per_day: 2, day: 0, used: 9, read: Instant::now() };
         assert!(budget.take(&clock).is_ok() && budget.take(&clock).is_ok());
         assert!(budget.take(&clock).expect_err("none left").to_string().contains("used up"));
         assert!(budget.take(&Clock::manual(20_000 * day_ms + day_ms / 2)).is_ok());

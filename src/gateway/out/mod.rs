@@ -8,6 +8,7 @@ mod rejects;
 mod rows;
 mod stream;
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,7 +34,7 @@ use stream::Stream;
 const SEGMENTS_MAX: usize = 128;
 /// Waits after a load that failed: BigQuery may be away for minutes, or a person has to mend something.
 const WAIT_FIRST: Duration = Duration::from_secs(1);
-const WAIT_MAX: Duration = Duration::from_secs(300);
+const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// When segments are loaded.
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +80,17 @@ pub(super) struct Out {
     pub(super) archived: Option<Instant>,
 }
 
+/// A call may be repeated for minutes before it fails: until it is over, the last try has failed too.
+async fn tell_of_retries(metrics: &Metrics, effects: &Effects) -> Infallible {
+    let before = effects.retries().total();
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if effects.retries().total() > before {
+            metrics.out_fails(true);
+        }
+    }
+}
+
 /// What a way keeps from one pass to the next.
 enum Way {
     /// `None` until the table is there.
@@ -99,19 +111,22 @@ impl Out {
                 () = tokio::time::sleep(wait) => {}
                 _ = stopped.changed() => break,
             }
+            let (metrics, effects) = (Arc::clone(&self.metrics), self.effects.clone());
             let passed = tokio::select! {
                 passed = self.pass(&mut way) => passed,
+                never = tell_of_retries(&metrics, &effects) => match never {},
                 // As after a kill: the next start finds what was done.
                 _ = stopped.changed() => break,
             };
-            self.metrics.out_fails(passed.is_err());
+            metrics.out_fails(passed.is_err());
             failing = match &passed {
                 Ok(()) => Duration::ZERO,
                 Err(_) => (failing * 2).clamp(WAIT_FIRST, WAIT_MAX),
             };
             wait = match passed {
                 Ok(()) => self.pace.every,
-                Err(error) if error.kind() != Kind::Failed => return Err(error),
+                // As for the spool's own segments: what a disk says after a failed sync is worth nothing.
+                Err(error) if error.kind() != Kind::Failed || self.keys.has_stopped() => return Err(error),
                 Err(error) => {
                     tracing::warn!(%error, retry_in = ?failing, "rows wait in the spool");
                     // As at a start: what was done of it is found, however much later the next try comes.
@@ -143,12 +158,14 @@ impl Out {
     /// Seals what there is, and loads all that is sealed.
     async fn load_waiting(&mut self, budget: &mut Option<Budget>) -> Result<()> {
         let budget = match budget {
-            Some(budget) => budget,
-            None => {
-                self.make_table().await?;
-                self.refuse_narrow_table().await?;
+            Some(budget) if !budget.is_old() => budget,
+            other => {
+                if other.is_none() {
+                    self.make_table().await?;
+                    self.refuse_narrow_table().await?;
+                }
                 let pipeline = &self.destination.pipeline;
-                budget.insert(Budget::read(&self.store, pipeline, self.pace.jobs_per_day).await?)
+                other.insert(Budget::read(&self.store, pipeline, self.pace.jobs_per_day).await?)
             }
         };
         self.seal().await?;
@@ -189,7 +206,7 @@ impl Out {
     }
 
     async fn seal(&self) -> Result<()> {
-        self.spool.seal(1).await.map_err(|refused| Error::failed(refused.to_string()))
+        self.spool.seal().await.map_err(|refused| Error::failed(refused.to_string()))
     }
 
     /// The first of the sealed segments that are `wanted`; those that are damaged are set aside.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -46,13 +47,11 @@ pub struct Commit {
     pub bytes: u64,
     /// For the write and the sync.
     pub took: Duration,
-    /// Bytes of all segments after it.
-    pub disk_bytes: u64,
 }
 
 enum Order {
     Append { payload: Vec<u8>, done: oneshot::Sender<Result<u64, Refused>> },
-    Seal { records_min: u64, done: oneshot::Sender<Result<(), Refused>> },
+    Seal { done: oneshot::Sender<Result<(), Refused>> },
     Sealed { done: oneshot::Sender<Vec<Sealed>> },
     HasRoom { done: oneshot::Sender<bool> },
     Remove { ids: Vec<SegmentId>, done: oneshot::Sender<Result<()>> },
@@ -64,6 +63,7 @@ enum Order {
 #[derive(Debug)]
 pub struct Spool<D: Disk> {
     disk: D,
+    bytes: Arc<AtomicU64>,
     orders: Option<SyncSender<Order>>,
     stopped: watch::Receiver<Option<String>>,
     thread: Option<JoinHandle<()>>,
@@ -74,12 +74,14 @@ impl<D: Disk> Spool<D> {
     pub fn start(disk: D, log: Log<D>, options: Options) -> Result<Spool<D>> {
         let (orders, ordered) = sync_channel(options.queue);
         let (stop, stopped) = watch::channel(None);
-        let work = move || Committer { log, options, stop, waiting: Vec::new() }.work(&ordered);
+        let bytes = Arc::new(AtomicU64::new(log.bytes()));
+        let told = Arc::clone(&bytes);
+        let work = move || Committer { log, options, stop, bytes: told, waiting: Vec::new() }.work(&ordered);
         let thread = std::thread::Builder::new()
             .name("spool".into())
             .spawn(work)
             .map_err(|e| Error::failed("cannot start the thread of the spool").caused_by(e))?;
-        Ok(Spool { disk, orders: Some(orders), stopped, thread: Some(thread) })
+        Ok(Spool { disk, bytes, orders: Some(orders), stopped, thread: Some(thread) })
     }
 
     /// Returns the record's sequence once it is durable.
@@ -93,9 +95,9 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// Ends the active segment if it has at least so many records.
-    pub async fn seal(&self, records_min: u64) -> Result<(), Refused> {
-        self.ask(|done| Order::Seal { records_min, done }).await?
+    /// Ends the active segment if it has records.
+    pub async fn seal(&self) -> Result<(), Refused> {
+        self.ask(|done| Order::Seal { done }).await?
     }
 
     /// Segments that wait to be loaded, in their order.
@@ -110,6 +112,11 @@ impl<D: Disk> Spool<D> {
             Some(why) => Err(Refused::Stopped(why)),
             None => self.ask(|done| Order::HasRoom { done }).await,
         }
+    }
+
+    /// Bytes of all segments.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// The records of a sealed segment: sequence and payload.
@@ -175,6 +182,7 @@ struct Committer<D: Disk> {
     log: Log<D>,
     options: Options,
     stop: watch::Sender<Option<String>>,
+    bytes: Arc<AtomicU64>,
     /// Records that the next commit makes durable.
     waiting: Vec<(u64, oneshot::Sender<Result<u64, Refused>>)>,
 }
@@ -196,6 +204,7 @@ impl<D: Disk> Committer<D> {
                 order = orders.recv_timeout(until.saturating_duration_since(Instant::now())).ok();
             }
             self.commit();
+            self.bytes.store(self.log.bytes(), Ordering::Relaxed);
         }
     }
 
@@ -205,10 +214,9 @@ impl<D: Disk> Committer<D> {
                 Ok(sequence) => self.waiting.push((sequence, done)),
                 Err(refused) => answer(done, Err(refused)),
             },
-            Order::Seal { records_min, done } => {
+            Order::Seal { done } => {
                 self.commit();
-                let enough = self.log.active_records() >= records_min.max(1);
-                let sealed = if enough { self.log.seal().map(|_| ()) } else { Ok(()) };
+                let sealed = self.log.seal().map(|_| ());
                 self.note(&sealed);
                 answer(done, sealed);
             }
@@ -233,7 +241,7 @@ impl<D: Disk> Committer<D> {
             answer(done, committed.clone().map(|()| sequence));
         }
         if let (Ok(()), Some(told)) = (&committed, &self.options.on_commit) {
-            told(Commit { records, bytes, took, disk_bytes: self.log.bytes() });
+            told(Commit { records, bytes, took });
         }
     }
 

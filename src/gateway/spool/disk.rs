@@ -1,6 +1,6 @@
 //! As little of a file system as a spool needs, and the real one.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,12 +50,20 @@ impl Folder {
         let shown = path.display();
         let cannot = |e: io::Error| Error::failed(format!("cannot open the spool `{shown}`")).caused_by(e);
         let path = std::path::absolute(path).map_err(cannot)?;
-        std::fs::create_dir_all(&path).map_err(cannot)?;
+        let mut folder = DirBuilder::new();
+        // What people send is nobody else's.
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut folder, 0o700);
+        folder.recursive(true).create(&path).map_err(cannot)?;
         // The entry of each folder is in the one above it.
         for above in path.ancestors().skip(1) {
-            File::open(above).and_then(|folder| folder.sync_all()).map_err(cannot)?;
+            match File::open(above).and_then(|folder| folder.sync_all()) {
+                // One that may be passed through and not read was not made here.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                synced => synced.map_err(cannot)?,
+            }
         }
-        let lock = OpenOptions::new().create(true).append(true).open(path.join(LOCK)).map_err(cannot)?;
+        let lock = appended().create(true).open(path.join(LOCK)).map_err(cannot)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => {
@@ -66,6 +74,15 @@ impl Folder {
         }
         Ok(Folder { path: Arc::new(path), _lock: Arc::new(lock) })
     }
+}
+
+/// A file that nobody else may read.
+fn appended() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.append(true);
+    options
 }
 
 impl Disk for Folder {
@@ -80,7 +97,7 @@ impl Disk for Folder {
     }
 
     fn create(&self, name: &str) -> io::Result<File> {
-        OpenOptions::new().create_new(true).append(true).open(self.path.join(name))
+        appended().create_new(true).open(self.path.join(name))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

@@ -73,8 +73,8 @@ struct Active<F> {
     next_sequence: u64,
     pending: Vec<u8>,
     pending_records: u64,
-    /// A part of a write was taken back, and the disk may not know it yet.
-    is_cut: bool,
+    /// The last write did not fit on the disk, and was taken back.
+    was_full: bool,
 }
 
 /// A file that makes room when it goes.
@@ -156,10 +156,10 @@ impl<D: Disk> Log<D> {
         active.pending.clear();
         active.pending_records = 0;
         if let Err(error) = written {
-            // What of it is in the file must not stay: its sender is told that it is not.
-            return match active.file.truncate(active.durable) {
+            // What of it is in the file must not stay, nor come back: its sender is told that it is not there.
+            return match active.file.truncate(active.durable).and_then(|()| active.file.sync()) {
                 Ok(()) => {
-                    active.is_cut = true;
+                    active.was_full = true;
                     tracing::warn!(%error, "the spool cannot be written");
                     Err(Refused::Full)
                 }
@@ -170,7 +170,7 @@ impl<D: Disk> Log<D> {
             // Never again: a second sync of pages that the first one gave up returns without an error.
             return Err(self.stop("cannot sync a segment", &error));
         }
-        active.is_cut = false;
+        active.was_full = false;
         active.durable += bytes;
         active.records += records;
         if active.durable >= self.options.segment_bytes || active.is_used_up() {
@@ -189,15 +189,11 @@ impl<D: Disk> Log<D> {
         if !self.active.pending.is_empty() {
             self.commit()?;
         }
+        // Nothing that is known of the disk is from now.
+        self.active.was_full = false;
         if self.active.records == 0 {
             return Ok(None);
         }
-        if self.active.is_cut
-            && let Err(error) = self.active.file.sync()
-        {
-            return Err(self.stop("cannot sync a segment", &error));
-        }
-        self.active.is_cut = false;
         let next = match self.start_next() {
             Ok(next) => next,
             Err(error) if error.is_sync => return Err(self.stop("cannot sync a new segment", &error.error)),
@@ -285,18 +281,18 @@ impl<D: Disk> Log<D> {
         self.sealed_bytes + self.active.durable + self.active.pending.len() as u64
     }
 
-    /// False when it is full, or was when it was last written to.
+    /// False when it is full, or was when it was last written to and nothing was sealed since.
     pub fn has_room(&self) -> bool {
-        !self.active.is_cut && self.bytes() + (RECORD_HEAD_BYTES as u64) < self.options.disk_bytes_max
+        !self.active.was_full && self.bytes() + (RECORD_HEAD_BYTES as u64) < self.options.disk_bytes_max
     }
 
     pub fn pending_bytes(&self) -> usize {
         self.active.pending.len()
     }
 
-    /// Records of the active segment, those that wait for the next commit left out.
-    pub fn active_records(&self) -> u64 {
-        self.active.records
+    /// Whether the disk has failed to sync: it takes nothing any more.
+    pub fn has_stopped(&self) -> bool {
+        self.stopped.is_some()
     }
 
     fn check(&self) -> Result<(), Refused> {
@@ -364,8 +360,8 @@ fn start<D: Disk>(disk: &D, number: u64) -> Result<Active<D::File>, StartError> 
     let synced = file.sync().and_then(|()| disk.sync_folder());
     synced.map_err(|error| StartError { error, is_sync: true })?;
     let (durable, next_sequence) = (HEAD_BYTES as u64, id.first_sequence());
-    let (pending, records, pending_records, is_cut) = (Vec::new(), 0, 0, false);
-    Ok(Active { id, file, durable, records, next_sequence, pending, pending_records, is_cut })
+    let (pending, records, pending_records, was_full) = (Vec::new(), 0, 0, false);
+    Ok(Active { id, file, durable, records, next_sequence, pending, pending_records, was_full })
 }
 
 pub(super) fn failed(what: &str, error: impl Into<std::io::Error>) -> Error {

@@ -253,6 +253,19 @@ fn a_full_spool_refuses_and_takes_again_when_a_segment_is_gone() {
     assert!(log.append(&[b'x'; 100]).is_ok());
 }
 
+/// Whoever sends nothing to a gateway that is not ready would never have made it ready again.
+#[test]
+fn a_disk_that_was_full_has_room_again_without_another_record() {
+    let disk = ModelDisk::new(1, None);
+    disk.live(u64::MAX, false);
+    disk.holds(70_000);
+    let (mut log, _) = Log::open(disk, Options::default()).unwrap();
+    assert!(log.has_room());
+    log.append(&[b'x'; 10_000]).unwrap();
+    assert_eq!((log.commit(), log.has_room()), (Err(Refused::Full), false));
+    assert_eq!((log.seal(), log.has_room()), (Ok(None), true));
+}
+
 #[test]
 fn a_disk_that_is_full_to_the_last_byte_is_emptied_by_loading_and_takes_again() {
     for (seed, capacity) in (0..200).zip((70_000..).step_by(37)) {
@@ -309,7 +322,7 @@ async fn many_senders_share_a_commit_and_each_is_told_its_own_sequence() {
     }
     let told: BTreeMap<u64, u32> =
         senders.join_all().await.into_iter().map(|(number, told)| (told.unwrap(), number)).collect();
-    spool.seal(1).await.unwrap();
+    spool.seal().await.unwrap();
     let sealed = spool.sealed().await.unwrap();
     let stored = spool.read(sealed[0].id).unwrap();
     let stored: BTreeMap<u64, u32> = stored

@@ -86,7 +86,10 @@ fn a_batch_that_fails_is_shown_kept_by_gc_and_loaded_once_it_can_be() {
     let text = site.run("status", &[]).success().stdout;
     assert!(text.contains("1 failed; 1 row to be loaded") && text.contains("✗ quotaExceeded"), "{text}");
     let swept = document(site.run("gc", &["--min-age", "0s", "--format", "json"]).success());
-    assert_eq!((&swept["swept"], &swept["marked"]), (&json!([]), &json!(1)));
+    // A stop may come while an entry is being written.
+    let is_scratch = |file: &Value| file["kind"] == "scratch";
+    assert!(swept["swept"].as_array().expect("a list").iter().all(is_scratch), "{swept}");
+    assert_eq!(swept["marked"], 1, "{swept}");
     let verified = site.run("verify", &[]);
     assert_eq!(verified.code, 3, "{verified:?}");
 

@@ -155,7 +155,7 @@ impl Gateway {
     /// The letters that the spool has.
     pub async fn letters(&self) -> Vec<Letter> {
         let spool = self.spool.as_ref().expect("started");
-        spool.seal(1).await.expect("sealed");
+        spool.seal().await.expect("sealed");
         let mut letters = Vec::new();
         for sealed in spool.sealed().await.expect("listed") {
             let records = spool.read(sealed.id).expect("readable");

@@ -126,6 +126,19 @@ async fn wrong_passwords_run_out() {
     }
 }
 
+/// A kilobyte in gzip was answered with megabytes, which were stored and remembered too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_with_more_wrong_rows_than_are_told_of_is_not_taken() {
+    let gateway = Gateway::start().await;
+    let with_wrong = async |wrong: usize| gateway.post("", format!("[{ROW}{}]", ",1".repeat(wrong))).await;
+    let many = with_wrong(10_001).await;
+    assert_eq!(many.problem(), "422 too_many_rejected");
+    assert_eq!(many.json()["error"]["rejected"].as_array().map(Vec::len), Some(10_000));
+    assert_eq!(gateway.letters().await, []);
+    let few = with_wrong(10_000).await;
+    assert_eq!((few.status, &few.json()["accepted"]), (200, &json!(1)));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn heads_that_proxies_read_in_two_ways_are_refused() {
     let gateway = Gateway::start().await;
@@ -153,7 +166,11 @@ async fn heads_that_proxies_read_in_two_ways_are_refused() {
         format!("POST /v1/inventory HTTP/1.1\r\n{fixed}X : a\r\nContent-Length: 30\r\n\r\n{ROW}"),
         format!("POST /v1/inventory HTTP/1.1\r\n{fixed}X: a\r\n b\r\nContent-Length: 30\r\n\r\n{ROW}"),
     ];
-    for request in refused {
+    // Too long to be looked at.
+    let long = format!("X: {}\r\n", "x".repeat(9000)).repeat(8);
+    let both = "Transfer-Encoding: chunked\r\nContent-Length: 4";
+    let long = format!("POST /v1/inventory HTTP/1.1\r\n{fixed}{long}{both}\r\n\r\n{chunked}");
+    for request in refused.into_iter().chain([long]) {
         let answer = gateway.raw(request.clone()).await;
         assert!(answer.starts_with("HTTP/1.1 400"), "{request}\n{answer}");
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "the connection is closed: {answer}");
@@ -161,6 +178,14 @@ async fn heads_that_proxies_read_in_two_ways_are_refused() {
     assert_eq!(gateway.letters().await, []);
     let fine = format!("POST /v1/inventory HTTP/1.1\r\n{fixed}Transfer-Encoding: chunked\r\n\r\n{chunked}");
     assert_eq!(parse(&gateway.raw(fine).await).status, 200);
+    // What comes behind a chunked body is not looked at, so nothing may.
+    let chunked = format!(
+        "POST /v1/inventory HTTP/1.1\r\nHost: localhost\r\n{}Transfer-Encoding: chunked\r\n\r\n{chunked}",
+        ann()
+    );
+    let answer = gateway.raw(format!("{chunked}GET /healthz HTTP/1.1\nHost: localhost\n\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\r\nconnection: close"), "{answer}");
+    assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
