@@ -44,6 +44,8 @@ pub(super) struct Memory {
     limits: Limits,
     all: Arc<Semaphore>,
     each: HashMap<String, Arc<Semaphore>>,
+    /// For work on long bodies.
+    turns: Arc<Semaphore>,
 }
 
 /// A body, and the memory that is set aside for it.
@@ -60,7 +62,24 @@ impl Memory {
     pub(super) fn new<'u>(limits: Limits, users: impl Iterator<Item = &'u str>) -> Memory {
         let steps = |bytes: usize| Arc::new(Semaphore::new(bytes / STEP));
         let each = users.map(|user| (user.to_owned(), steps(limits.user_memory_bytes))).collect();
-        Memory { limits, all: steps(limits.memory_bytes), each }
+        let turns = std::thread::available_parallelism().map_or(1, usize::from);
+        Memory { limits, all: steps(limits.memory_bytes), each, turns: Arc::new(Semaphore::new(turns)) }
+    }
+
+    /// Works on a long body, on a thread for that. One for each core at once: more would be no faster, and
+    /// for each of them the allocator would keep as much as it ever had.
+    pub(super) async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, String> {
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|e| e.to_string())?;
+        let work = move || {
+            let done = work();
+            // Not when who asked for it goes away: it is at work until here.
+            drop(turn);
+            done
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|e| e.to_string())
     }
 
     /// Reads the whole body of `user`, and unpacks it.
@@ -98,27 +117,27 @@ impl Memory {
             // What it unpacks to is not known: there must be room for all it may be.
             let bytes_max = self.limits.body_bytes_max;
             share.take(bytes.len() + bytes_max.min(bytes.len().saturating_mul(DEFLATE_RATIO_MAX)))?;
-            return unpack(Held { bytes, memory: share.permits }, bytes_max, too_large).await;
+            return self.unpack(Held { bytes, memory: share.permits }, too_large).await;
         }
         Ok(Held { bytes, memory: share.permits })
     }
-}
 
-/// Unpacks a body, to its end even when its sender goes away: its memory is its own until then.
-async fn unpack(packed: Held, bytes_max: usize, too_large: impl Fn() -> Problem) -> Result<Held, Problem> {
-    let unpack = move || {
-        let Held { bytes: packed, memory } = packed;
-        let mut bytes = Vec::new();
-        // One byte more than may be tells that there is more.
-        let mut unpacked = MultiGzDecoder::new(&packed[..]).take(bytes_max as u64 + 1);
-        unpacked.read_to_end(&mut bytes).map(|_| Held { bytes, memory })
-    };
-    let unpacked = tokio::task::spawn_blocking(unpack).await;
-    let unpacked = unpacked.map_err(|e| e.to_string()).and_then(|read| read.map_err(|e| e.to_string()));
-    let held = unpacked.map_err(|e| {
-        Problem::new(StatusCode::BAD_REQUEST, "bad_gzip", format!("the body is not in gzip: {e}"))
-    })?;
-    if held.bytes.len() > bytes_max { Err(too_large()) } else { Ok(held) }
+    /// To its end even when its sender goes away: the memory is the body's until then.
+    async fn unpack(&self, packed: Held, too_large: impl Fn() -> Problem) -> Result<Held, Problem> {
+        let bytes_max = self.limits.body_bytes_max;
+        let unpack = move || {
+            let Held { bytes: packed, memory } = packed;
+            let mut bytes = Vec::new();
+            // One byte more than may be tells that there is more.
+            let mut unpacked = MultiGzDecoder::new(&packed[..]).take(bytes_max as u64 + 1);
+            unpacked.read_to_end(&mut bytes).map(|_| Held { bytes, memory })
+        };
+        let unpacked = self.work(unpack).await.and_then(|read| read.map_err(|e| e.to_string()));
+        let held = unpacked.map_err(|e| {
+            Problem::new(StatusCode::BAD_REQUEST, "bad_gzip", format!("the body is not in gzip: {e}"))
+        })?;
+        if held.bytes.len() > bytes_max { Err(too_large()) } else { Ok(held) }
+    }
 }
 
 /// Nothing that deflate packs is longer by more.

@@ -242,8 +242,8 @@ impl Front {
             return Ok((judge(&body, format, &self.columns), body));
         }
         let columns = self.columns.clone();
-        let judged = tokio::task::spawn_blocking(move || (judge(&body, format, &columns), body)).await;
-        Ok(judged.map_err(|e| Refused::Stopped(e.to_string()))?)
+        let judged = self.memory.work(move || (judge(&body, format, &columns), body)).await;
+        Ok(judged.map_err(Refused::Stopped)?)
     }
 
     async fn enter(

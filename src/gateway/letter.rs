@@ -76,18 +76,22 @@ impl Letter {
         Ok(bytes)
     }
 
-    /// The rows that were accepted, which are those that fit now.
-    pub fn rows(&self, columns: &Columns) -> Result<Vec<RecordBatch>> {
-        let (batches, _) = payload::rows(&self.body, self.head.format(), columns)?;
-        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-        if rows as u64 != self.head.accepted {
+    /// Passes on the rows that were accepted, which are those that fit now.
+    pub(super) fn each_batch(
+        &self,
+        columns: &Columns,
+        take: impl FnMut(RecordBatch) -> Result<()>,
+    ) -> Result<()> {
+        let decoder = payload::each_batch(&self.body, self.head.format(), columns, take)?;
+        let rows = decoder.counts().rows;
+        if rows != self.head.accepted {
             let Head { accepted, id, .. } = &self.head;
             let message =
                 format!("{accepted} rows of `{id}` were accepted, and {rows} of them fit the columns now");
             return Err(Error::usage(message)
                 .hint("start the gateway with the columns it had, until its spool is empty"));
         }
-        Ok(batches)
+        Ok(())
     }
 
     pub fn parse(bytes: &[u8]) -> Result<Letter> {

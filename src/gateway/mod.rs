@@ -54,5 +54,5 @@ pub use keys::Remembered;
 pub use letter::{Head, Letter};
 pub use metrics::Metrics;
 pub use out::{Pace, RefusedRow, refused_rows};
-pub use payload::{Judged, Malformed, Rejected, judge, rows};
+pub use payload::{Judged, Malformed, Rejected, judge};
 pub use run::{Gateway, Settings};

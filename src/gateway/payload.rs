@@ -52,8 +52,7 @@ pub struct Malformed {
 /// Judges every row of a body.
 pub fn judge(body: &[u8], format: Format, columns: &Columns) -> Result<Judged, Malformed> {
     let malformed = |error: Error| explain(body, format, &error);
-    let mut decoder = decoder(body, format, columns).map_err(malformed)?;
-    decoder.push(body).and_then(|()| decoder.finish()).map_err(malformed)?;
+    let mut decoder = each_batch(body, format, columns, |_| Ok(())).map_err(malformed)?;
     let counts = decoder.counts();
     let rejected: Vec<Rejected> = decoder.take_rejects().into_iter().map(rejected).collect();
     let ignored = decoder.notices().into_iter();
@@ -61,24 +60,46 @@ pub fn judge(body: &[u8], format: Format, columns: &Columns) -> Result<Judged, M
     Ok(Judged { accepted: counts.rows, num_rejected: counts.rejects, rejected, ignored })
 }
 
-/// The rows of a body that was judged before, and those that do not fit, of whom the sender may or may
-/// not have been told.
-pub fn rows(body: &[u8], format: Format, columns: &Columns) -> Result<(Vec<RecordBatch>, Vec<Rejected>)> {
-    let (batches, rejects) = taken_apart(body, format, columns)?;
-    Ok((batches, rejects.into_iter().map(rejected).collect()))
-}
-
-/// The same, the rejects with their bytes.
+/// The rows of a body that was judged before, and those that do not fit with their bytes, of whom the sender
+/// may or may not have been told.
 pub(super) fn taken_apart(
     body: &[u8],
     format: Format,
     columns: &Columns,
 ) -> Result<(Vec<RecordBatch>, Vec<Reject>)> {
-    let mut decoder = decoder(body, format, columns)?;
-    decoder.push(body)?;
-    decoder.finish()?;
-    let batches = std::iter::from_fn(|| decoder.next_batch()).collect();
+    let mut batches = Vec::new();
+    let mut decoder = each_batch(body, format, columns, |batch| {
+        batches.push(batch);
+        Ok(())
+    })?;
     Ok((batches, decoder.take_rejects()))
+}
+
+/// Bytes that are decoded before what came of them is passed on. Rows may take twenty times the memory of
+/// their JSON: `{}` has three bytes and all columns.
+const PART_BYTES: usize = 1 << 20;
+
+/// Reads a body to its end, and passes its rows on as they come.
+pub(super) fn each_batch(
+    body: &[u8],
+    format: Format,
+    columns: &Columns,
+    mut take: impl FnMut(RecordBatch) -> Result<()>,
+) -> Result<Decoder> {
+    let mut decoder = decoder(body, format, columns)?;
+    let mut pass_on = |decoder: &mut Decoder| -> Result<()> {
+        while let Some(batch) = decoder.next_batch() {
+            take(batch)?;
+        }
+        Ok(())
+    };
+    for part in body.chunks(PART_BYTES) {
+        decoder.push(part)?;
+        pass_on(&mut decoder)?;
+    }
+    decoder.finish()?;
+    pass_on(&mut decoder)?;
+    Ok(decoder)
 }
 
 fn decoder(body: &[u8], format: Format, columns: &Columns) -> Result<Decoder> {
@@ -159,8 +180,9 @@ mod tests {
             ]
         );
         assert_eq!(judged.ignored, ["Else"]);
-        let (batches, again) = rows(body, Format::Json, &columns()).unwrap();
+        let (batches, rejects) = taken_apart(body, Format::Json, &columns()).unwrap();
         assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 2);
+        let again: Vec<_> = rejects.into_iter().map(super::rejected).collect();
         assert_eq!(again, judged.rejected);
     }
 

@@ -170,7 +170,7 @@ impl Staging {
 
 /// Rows on their way into files, by the day on which they came.
 struct Rows {
-    columns: Columns,
+    columns: Arc<Columns>,
     with_day: SchemaRef,
     writer: WindowWriter,
     waiting: Vec<RecordBatch>,
@@ -186,25 +186,25 @@ impl Rows {
         let with_day = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         // Day 1 is that of second 0.
         let writer = WindowWriter::new(schema, NaiveDate::default(), window, options, scratch)?;
-        let (columns, waiting, counts) = (columns.clone(), Vec::new(), WindowCounts::default());
+        let (columns, waiting, counts) = (Arc::new(columns.clone()), Vec::new(), WindowCounts::default());
         Ok(Rows { columns, with_day, writer, waiting, num_waiting: 0, counts })
     }
 
     fn add(&mut self, letter: &Letter) -> Result<()> {
-        let batches = letter.rows(&self.columns)?;
-        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-        self.counts.records += rows as u64;
-        self.counts.staged += rows as u64;
         self.counts.bytes += letter.body.len() as u64;
         let day = letter.head.day();
-        for batch in batches {
-            let days: ArrayRef = Arc::new(Int64Array::from(vec![day; batch.num_rows()]));
+        let columns = Arc::clone(&self.columns);
+        letter.each_batch(&columns, |batch| {
+            let rows = batch.num_rows();
+            let days: ArrayRef = Arc::new(Int64Array::from(vec![day; rows]));
             let columns = batch.columns().iter().cloned().chain([days]).collect();
             let batch = RecordBatch::try_new(Arc::clone(&self.with_day), columns);
             self.waiting.push(batch.map_err(|e| Error::failed("cannot add a day to rows").caused_by(e))?);
-        }
-        self.num_waiting += rows;
-        if self.num_waiting >= ROWS_AT_ONCE { self.flush() } else { Ok(()) }
+            self.counts.records += rows as u64;
+            self.counts.staged += rows as u64;
+            self.num_waiting += rows;
+            if self.num_waiting >= ROWS_AT_ONCE { self.flush() } else { Ok(()) }
+        })
     }
 
     fn flush(&mut self) -> Result<()> {

@@ -107,7 +107,7 @@ impl Sending {
         let request = open.entry(day).or_default();
         request.day = day;
         let mut indexes = head.accepted_indexes();
-        for batch in letter.rows(columns)? {
+        letter.each_batch(columns, |batch| {
             for json in text_objects(&batch)? {
                 let index = indexes.next().unwrap_or(u64::MAX);
                 let row = Row { letter: head.id.clone(), index, json };
@@ -122,8 +122,8 @@ impl Sending {
                 request.bytes += bytes;
                 request.rows.push(row);
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Takes note of a request whose rows all have their answer.
