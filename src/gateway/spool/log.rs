@@ -147,10 +147,22 @@ impl<D: Disk> Log<D> {
     /// in the log.
     pub fn commit(&mut self) -> Result<(), Refused> {
         self.check()?;
-        let active = &mut self.active;
-        if active.pending.is_empty() {
+        if self.active.pending.is_empty() {
             return Ok(());
         }
+        self.write_pending()?;
+        if self.active.durable >= self.options.segment_bytes || self.active.is_used_up() {
+            // All is durable whether or not the next segment can be started; then the next commit tries.
+            match self.seal() {
+                Err(Refused::Full) | Ok(_) => {}
+                Err(stopped) => return Err(stopped),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_pending(&mut self) -> Result<(), Refused> {
+        let active = &mut self.active;
         let (bytes, records) = (active.pending.len() as u64, active.pending_records);
         let written = active.file.append(&active.pending);
         active.pending.clear();
@@ -173,13 +185,6 @@ impl<D: Disk> Log<D> {
         active.was_full = false;
         active.durable += bytes;
         active.records += records;
-        if active.durable >= self.options.segment_bytes || active.is_used_up() {
-            // All is durable whether or not the next segment can be started; then the next commit tries.
-            match self.seal() {
-                Err(Refused::Full) | Ok(_) => {}
-                Err(stopped) => return Err(stopped),
-            }
-        }
         Ok(())
     }
 
@@ -194,6 +199,11 @@ impl<D: Disk> Log<D> {
         if self.active.records == 0 {
             return Ok(None);
         }
+        match self.mark_end() {
+            // There is no room for it; it is done without.
+            Ok(()) | Err(Refused::Full) => {}
+            Err(stopped) => return Err(stopped),
+        }
         let next = match self.start_next() {
             Ok(next) => next,
             Err(error) if error.is_sync => return Err(self.stop("cannot sync a new segment", &error.error)),
@@ -207,6 +217,15 @@ impl<D: Disk> Log<D> {
         self.sealed.insert(id.number, sealed);
         self.sealed_bytes += bytes;
         Ok(Some(sealed))
+    }
+
+    /// Where the next segment cannot be started, more records may come behind it, and another mark.
+    fn mark_end(&mut self) -> Result<(), Refused> {
+        let active = &mut self.active;
+        let marked = active.id.write(&mut active.pending, active.next_sequence, active.durable, &[]);
+        marked.map_err(|_| Refused::Full)?;
+        active.next_sequence += 1;
+        self.write_pending()
     }
 
     /// On a full disk by giving up the reserve: what cannot be sealed cannot be loaded, and then nothing

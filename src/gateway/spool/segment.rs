@@ -11,6 +11,10 @@
 //! `durable` is how far the segment was on the disk when the record was written. A power loss takes
 //! only what no sync has covered. So damage before the `durable` of any record behind it is no
 //! power loss, and damage that no record says so of may be one, and holds nothing that was acknowledged.
+//!
+//! A record without a payload is a mark: it says that all before it is durable, and nothing else. A segment that
+//! gets no more records ends in one, or the length of its last record could rot, and that look like a record that
+//! was never finished.
 
 use std::ops::Range;
 
@@ -114,9 +118,9 @@ pub(super) struct Record {
 pub(super) struct Found {
     /// `None`: the head is not that of the segment it should be.
     pub(super) id: Option<SegmentId>,
-    /// Up to the first place where none is.
+    /// Up to the first place where none is, without marks.
     pub(super) records: Vec<Record>,
-    /// Where the last of them ends.
+    /// Where the last of them ends, or the mark behind it.
     pub(super) end: usize,
     pub(super) behind: Behind,
 }
@@ -141,7 +145,9 @@ pub(super) fn read(bytes: &[u8], number: u64) -> Found {
     let mut next = id.first_sequence();
     while let Some(record) = id.record(bytes, found.end).filter(|record| record.sequence >= next) {
         (next, found.end) = (record.sequence + 1, record.payload.end);
-        found.records.push(record);
+        if !record.payload.is_empty() {
+            found.records.push(record);
+        }
     }
     let rest = &bytes[found.end..];
     let says_durable = |at: usize| id.record(bytes, at).is_some_and(|later| later.durable > found.end as u64);

@@ -192,7 +192,8 @@ fn damage_sets_one_segment_aside_and_the_others_go_on() {
     drop((disk, log));
     let path = dir.path().join(log::file_name(middle.id.number));
     let mut bytes = std::fs::read(&path).unwrap();
-    *bytes.last_mut().unwrap() ^= 1;
+    let payload = segment::read(&bytes, middle.id.number).records[0].payload.clone();
+    bytes[payload.start] ^= 1;
     std::fs::write(&path, &bytes).unwrap();
 
     let (disk, mut log, mended) = open(dir.path(), Options::default());
@@ -233,6 +234,32 @@ fn only_an_unfinished_end_is_cut_and_anything_else_is_kept() {
         }
         drop((disk, log));
         assert_eq!(open(dir.path(), Options::default()).2, [], "mended once");
+    }
+}
+
+/// In its length, damage makes the last record look like one that was never finished.
+#[test]
+fn the_last_record_of_a_sealed_segment_is_not_cut_whatever_comes_behind() {
+    for is_last in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, mut log, _) = open(dir.path(), Options::default());
+        for text in ["one", "two"] {
+            log.append(text.as_bytes()).unwrap();
+            log.commit().unwrap();
+        }
+        log.seal().unwrap();
+        drop((disk, log));
+        let path = |number| dir.path().join(log::file_name(number));
+        let mut bytes = std::fs::read(path(1)).unwrap();
+        let records = segment::read(&bytes, 1).records;
+        bytes[records[1].payload.start - segment::RECORD_HEAD_BYTES] ^= 0x40;
+        std::fs::write(path(1), &bytes).unwrap();
+        if is_last {
+            std::fs::remove_file(path(2)).unwrap();
+        }
+        let (_, log, mended) = open(dir.path(), Options::default());
+        assert!(matches!(mended[..], [Mended::SetAside { records_before: 1, .. }]), "{mended:?}");
+        assert_eq!(log.sealed().count(), 0);
     }
 }
 
