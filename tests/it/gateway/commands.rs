@@ -3,7 +3,13 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use api2bq::config::Pipeline;
+use api2bq::effects::Effects;
+use api2bq::ledger;
+use api2bq::pipeline::{connect, open_store};
+use api2bq::verify::{Against, verify};
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 
 use super::loads::{Site, row};
 use crate::context::Ended;
@@ -69,6 +75,42 @@ fn status_verify_and_gc_know_batches_that_are_loaded() {
         verified.stdout.contains("rows in BigQuery, of all batches: expected 2, found 1"),
         "{verified:?}"
     );
+}
+
+#[test]
+fn what_a_gateway_loads_while_it_is_verified_is_no_mismatch() {
+    let site = Site::new();
+    let gateway = site.gateway();
+    let load = |id: &str, rows: u64| {
+        assert_eq!(site.post("", &row(id)).expect("an answer").status, 200);
+        wait_for_status(&site, |gateway| gateway["rows_loaded"] == rows);
+    };
+    load("a", 1);
+    let stage = format!("stage.url={}", site.context.path("stage").display());
+    let pipeline = Pipeline::resolve_to_look("inventory", &[stage]).expect("a pipeline");
+    let (effects, runtime) = (Effects::default(), Runtime::new().expect("a runtime"));
+    let store = open_store(&pipeline, &effects).expect("a store");
+    let before = runtime.block_on(ledger::read(&store, "inventory")).expect("a ledger");
+    load("b", 2);
+    gateway.signal("-TERM");
+    assert!(gateway.end().success(), "{}", site.said());
+    let url = Some(site.warehouse.lock().expect("no panic").url());
+    let bigquery = runtime.block_on(connect(&pipeline, url, &effects)).expect("a client");
+    let against = Against {
+        pipeline: &pipeline,
+        store: &store,
+        ledger: &before,
+        gateway: true,
+        bigquery: Some(&bigquery),
+        source: None,
+    };
+    let mismatches = || {
+        let report = runtime.block_on(verify(against, &[])).expect("a report");
+        report.mismatches.into_iter().map(|m| (m.expected, m.found)).collect::<Vec<_>>()
+    };
+    assert_eq!(mismatches(), []);
+    site.query("DELETE FROM DataLoad.OIC WHERE true");
+    assert_eq!(mismatches(), [("2".to_owned(), "0".to_owned())]);
 }
 
 #[test]
