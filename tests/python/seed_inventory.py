@@ -1,9 +1,12 @@
-"""The script of the second reference case: rows of stock, one request each, by `requests`.
+"""The script of the second reference case, told anew: rows of stock, one request each, by `requests`.
 
-Of the original only what it sends is known here, not its text: WH1 to WH7, five item names, ids from 100 to
-110, quantities from 1000 to 5000, by POST with Basic auth. URL and user come as arguments, as the issue has it.
+The original is in Part2.md of github.com/GaryHostt/BigQueryIntegration, and no licence is with it: it is not here. The
+same are: its values, the number in Backlog (a STRING), its headers (one of which is none of HTTP's), the body given
+to `requests` as a text, and the payload with a curly quote by which its endpoint is made. Not the same: URL, user
+and number of rows are arguments, nothing sleeps, and what is answered is printed.
 """
 
+import base64
 import json
 import random
 import sys
@@ -11,25 +14,36 @@ import sys
 import requests
 
 URL, USER, PASSWORD, COUNT = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
-HEADERS = {"Content-Type": "application/json"}
-ITEMS = ["Keyboard", "Mouse", "Monitor", "Printer", "Router"]
+ITEMS = [
+    "Mechanically Separated",
+    "Shelf-Stable, Pathogen Negative Meat Slurry",
+    "Poultry Fat",
+    "Chicken Meal",
+    "Whole Ground",
+]
+HEADERS = {
+    "Content-Type": "application/json",
+    "Content-Transfer-Encoding": "buffered",
+    # As Postman shows it.
+    "Authorization": "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode(),
+}
+
+
+def post(body):
+    answer = requests.request("POST", URL, data=body, headers=HEADERS, timeout=30)
+    print(answer.status_code, answer.text)
+    return answer
+
 
 random.seed(1)
 for _ in range(COUNT):
-    available, requested = random.randint(1000, 5000), random.randint(1000, 5000)
-    payload = {
+    row = {
         "WH_ID": f"WH{random.randint(1, 7)}",
         "Item_Name": random.choice(ITEMS),
         "Item_id": random.randint(100, 110),
-        "Quantity_Available": available,
-        "Quantity_Requested": requested,
-        "Backlog": "Yes" if requested > available else "No",
     }
-    answer = requests.post(URL, data=json.dumps(payload), headers=HEADERS, auth=(USER, PASSWORD), timeout=30)
-    print(answer.status_code, answer.text)
-    answer.raise_for_status()
+    row |= {name: random.randint(1000, 5000) for name in ["Quantity_Available", "Quantity_Requested", "Backlog"]}
+    post(json.dumps(row)).raise_for_status()
 
-# As it was pasted from a page into a shell: with the quotes of a word processor.
-sample = '{\n  "WH_ID": “WH1”,\n  "Item_id": 101\n}'
-answer = requests.post(URL, data=sample.encode(), headers=HEADERS, auth=(USER, PASSWORD), timeout=30)
-print(answer.status_code, answer.text)
+sample = '{"WH_ID":"","Item_Name":"","Item_id":2,"Quantity_Available":2,"Quantity_Requested":2,"Backlog":”"}'
+post(sample.encode())

@@ -36,7 +36,14 @@ enum Values {
     Any(ColumnType),
 }
 
-const ITEM_NAMES: [&str; 5] = ["Laptop", "Monitor", "Keyboard", "Headset", "Dock"];
+/// Those of the reference case's script (github.com/GaryHostt/BigQueryIntegration, Part2.md), as all ranges are.
+const ITEM_NAMES: [&str; 5] = [
+    "Mechanically Separated",
+    "Shelf-Stable, Pathogen Negative Meat Slurry",
+    "Poultry Fat",
+    "Chicken Meal",
+    "Whole Ground",
+];
 
 impl Rows {
     pub(super) fn new(pipeline: &str, fields: &[Field], seed: u64) -> Rows {
@@ -81,7 +88,9 @@ impl Rows {
                 Values::ItemId => write!(body, "{}", random.u32(100..=110)),
                 Values::Available => write!(body, "{available}"),
                 Values::Requested => write!(body, "{requested}"),
-                Values::Backlog => write!(body, "\"{}\"", if requested > available { "Yes" } else { "No" }),
+                // The script draws a third number here; what is short is what its table of stock has. A number, as
+                // there, in a column of texts.
+                Values::Backlog => write!(body, "{}", (i64::from(available) - i64::from(requested)).min(0)),
                 Values::Any(kind) => any(*kind, body, random),
             };
         }
@@ -156,9 +165,9 @@ mod tests {
             for (seen, name) in seen.iter_mut().zip(["WH_ID", "Item_Name", "Item_id"]) {
                 seen.insert(row[name].to_string());
             }
-            let quantity = |name: &str| row[name].as_u64().filter(|n| (1000..=5000).contains(n)).unwrap();
-            let is_short = quantity("Quantity_Requested") > quantity("Quantity_Available");
-            assert_eq!(row["Backlog"] == "Yes", is_short, "{row}");
+            let quantity = |name: &str| row[name].as_i64().filter(|n| (1000..=5000).contains(n)).unwrap();
+            let left = quantity("Quantity_Available") - quantity("Quantity_Requested");
+            assert_eq!(row["Backlog"].as_i64().unwrap(), left.min(0), "{row}");
         }
         assert_eq!(seen.map(|seen| seen.len()), [7, 5, 11]);
     }

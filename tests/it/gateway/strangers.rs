@@ -27,7 +27,7 @@ fn a_script_of_requests_sends_stock_by_the_url_of_the_reference_case() {
     // A curly quote: where it is, and nothing of it stored.
     let error = &sample.1["error"];
     assert_eq!((sample.0, &error["reason"]), ("400", &json!("json_syntax")));
-    assert_eq!((&error["line"], &error["column"]), (&json!(2), &json!(12)), "{error}");
+    assert_eq!((&error["line"], &error["column"]), (&json!(1), &json!(96)), "{error}");
     let table = loop {
         let table = site.table();
         if table.values().sum::<u64>() >= 50 {
