@@ -30,12 +30,13 @@ With --format json: run, rejects (all of them), kept, reasons (reason, count, wi
 example). With --format ndjson every kept reject, as it is in the staging area: after, before, offset,
 line and column where they exist, reason, raw, or raw_base64 where it is no UTF-8.
 
-With --gateway the rows that BigQuery refused to `api2bq gateway --out stream`. As ndjson each has
-id (of the request), index (in its body), field, reason, message and raw (the row as it was sent).
+With --gateway, or where there is neither a source nor a run, the rows that BigQuery refused to
+`api2bq gateway --out stream`. As ndjson each has id (of the request), index (in its body), field,
+reason, message and raw (the row as it was sent).
 
 Examples:
   api2bq rejects flows
-  api2bq rejects inventory --gateway
+  api2bq rejects inventory
   api2bq rejects flows --day 3 --format ndjson | jq -r .raw")]
 pub(super) struct Args {
     /// A built-in pipeline (`flows`, `inventory`) or the path of a pipeline.toml
@@ -90,14 +91,21 @@ pub(super) struct Reason {
 const EXAMPLE_LENGTH: usize = 400;
 
 pub(super) async fn run(args: Args) -> Result<()> {
+    let pipeline = match (args.gateway, args.day) {
+        (true, _) => Pipeline::resolve_for_gateway(&args.pipeline, &args.set)?,
+        (false, None) => Pipeline::resolve_to_look(&args.pipeline, &args.set)?,
+        // Days are counted from the epoch, which only a source has.
+        (false, Some(_)) => Pipeline::resolve(&args.pipeline, &args.set)?,
+    };
+    let store = open_store(&pipeline, &Effects::default())?;
     if args.gateway {
-        let pipeline = Pipeline::resolve_for_gateway(&args.pipeline, &args.set)?;
-        let store = open_store(&pipeline, &Effects::default())?;
         return gateway::run(&store, &pipeline.name, args.format).await;
     }
-    let pipeline = Pipeline::resolve(&args.pipeline, &args.set)?;
-    let store = open_store(&pipeline, &Effects::default())?;
     let ledger = ledger::read(&store, &pipeline.name).await?;
+    // With neither a source nor a run there are no rows but the gateway's.
+    if pipeline.source.url.is_empty() && ledger.runs.is_empty() {
+        return gateway::run(&store, &pipeline.name, args.format).await;
+    }
     let Some(run) = ledger.run(args.run.as_deref())? else {
         return output::print(&match args.format {
             Format::Text => format!("`{}` has no runs here yet\n", pipeline.name),

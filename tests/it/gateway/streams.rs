@@ -93,6 +93,8 @@ fn rows_that_bigquery_refuses_are_among_the_rejects_and_the_others_in_the_table(
         let raw: Value = serde_json::from_str(line["raw"].as_str().expect("a text")).expect("JSON");
         assert_eq!((&raw["WH_ID"], &raw["Item_id"]), (&json!("too long"), &json!("7")));
         let text = rejects("text");
+        // It has no source: there are no others.
+        assert_eq!(site.run("rejects", &[]).success().stdout, text);
         assert!(text.contains("invalid:WH_ID") && text.contains("row 2 of request"), "{text}");
         assert!(text.ends_with("1 rows of the gateway were refused by BigQuery\n"), "{text}");
         assert!(site.said().contains("BigQuery refuses rows") && !site.said().contains("too long"));
