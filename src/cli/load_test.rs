@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use indicatif::HumanCount;
 
 use super::access::AccessArgs;
-use super::{Format, Global, output};
+use super::{Format, Global, interrupted, output};
 use crate::error::Result;
 use crate::gateway::load_test::{self, Milliseconds, Options, Report};
 use crate::telemetry::{Transfer, say};
@@ -27,7 +27,8 @@ With --spool the disk is measured first, by writes of 4 KiB with an fdatasync be
 gateway on it answers faster than that. Certificates are checked against the system's roots;
 SSL_CERT_FILE names others.
 
-Exit code 1 if any request failed or any row was rejected.
+Exit code 1 if any request failed or any row was rejected. After Ctrl-C the report is about what was
+sent by then, and the exit code is 130.
 
 Examples:
   api2bq load-test inventory --user ann --rate 5000 --seconds 60 --seed 1
@@ -73,7 +74,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<()> {
         spool: args.spool,
     };
     let progress = Transfer::new(global.show(), options.rows());
-    let report = load_test::run(&options, move |rows| progress.add(rows)).await?;
+    let report = load_test::run(&options, interrupted(), move |rows| progress.add(rows)).await?;
     match args.format {
         Format::Text => output::print(&text(&report))?,
         Format::Json => output::print(&output::json(&report)?)?,

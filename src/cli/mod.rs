@@ -155,7 +155,7 @@ pub fn run() -> ExitCode {
     let ended = runtime.block_on(async {
         let (serves, stops_itself) = (cli.command.serves(), cli.command.stops_itself());
         let interrupted_hint = cli.command.interrupted_hint();
-        let measures = matches!(cli.command, Command::Bench(_) | Command::LoadTest(_));
+        let measures = matches!(cli.command, Command::Bench(_));
         let command = cli.command.run(&cli.global);
         let ended = tokio::select! {
             ended = command => Some(ended),
@@ -221,7 +221,7 @@ impl Command {
     /// Has something to end elsewhere, and listens for Ctrl-C itself.
     fn stops_itself(&self) -> bool {
         match self {
-            Command::Query(_) | Command::Gateway(_) => true,
+            Command::Query(_) | Command::Gateway(_) | Command::LoadTest(_) => true,
             Command::Table(args) => args.stops_itself(),
             Command::Sql(args) => args.opens_shell(),
             _ => false,

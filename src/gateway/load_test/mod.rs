@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use url::Url;
 
 use super::client::{Access, Client};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 pub use report::{Fsync, Milliseconds, Report};
 use report::{Tally, latencies};
 use rows::{Field, Rows};
@@ -55,6 +55,8 @@ impl Options {
 
 /// So long after the last request was due, what has not left by then never does.
 const GIVE_UP: Duration = Duration::from_secs(30);
+/// So long after an interruption, requests that have left may still be answered.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// What the gateway says that a pipeline takes.
 #[derive(Debug, Deserialize)]
@@ -70,17 +72,20 @@ struct Submitted {
     rejected: Vec<serde::de::IgnoredAny>,
 }
 
-/// Runs the test; `answered` is told of the rows of every request that has ended.
-pub async fn run(options: &Options, answered: impl Fn(u64) + Send + Sync + 'static) -> Result<Report> {
+/// Runs the test to its end, or until `stop` ends: then the report is about what was sent by then. `answered` is
+/// told of the rows of every request that has ended.
+pub async fn run(
+    options: &Options,
+    stop: impl Future<Output = ()>,
+    answered: impl Fn(u64) + Send + Sync + 'static,
+) -> Result<Report> {
+    tokio::pin!(stop);
     let client = Client::new(&options.access)?;
-    // Also lets the gateway hash the password once, and not under load.
-    let metadata: Metadata = client.get(&["v1", &options.pipeline, "metadata"], &[]).await?;
-    let disk = match options.spool.clone() {
-        Some(folder) => {
-            let measured = tokio::task::spawn_blocking(move || disk::measure(&folder)).await;
-            Some(measured.map_err(|e| Error::failed("measuring the disk died").caused_by(e))??)
+    let (metadata, disk) = tokio::select! {
+        prepared = prepare(options, &client) => prepared?,
+        () = &mut stop => {
+            return Err(Error::new(Kind::Interrupted, "interrupted before the first request"));
         }
-        None => None,
     };
     let test = Arc::new(Test {
         url: client.at(&["v1", &metadata.pipeline]),
@@ -107,12 +112,41 @@ pub async fn run(options: &Options, answered: impl Fn(u64) + Send + Sync + 'stat
         let (test, answered) = (Arc::clone(&test), Arc::clone(&answered));
         senders.spawn(async move { test.send(&*answered).await });
     }
+    let is_interrupted = tokio::select! {
+        ended = all(&mut senders) => ended.map(|()| false)?,
+        () = &mut stop => true,
+    };
+    if is_interrupted {
+        test.due.close();
+        if let Ok(ended) = tokio::time::timeout(LAST_ANSWERS, all(&mut senders)).await {
+            ended?;
+        }
+        senders.shutdown().await;
+    }
+    let lag = pacing.join().map_err(|_| Error::failed("the thread that paces died"))?;
+    let mut tally = test.tally();
+    // Senders that came for one more took a number too.
+    let sent = is_interrupted.then(|| test.next.load(Ordering::Relaxed).min(test.requests));
+    if let Some(sent) = sent {
+        tally.interrupted(sent);
+    }
+    Ok(Report::new(options, &test.client, &tally, sent, test.start, &lag, disk))
+}
+
+async fn prepare(options: &Options, client: &Client) -> Result<(Metadata, Option<Fsync>)> {
+    // Also lets the gateway hash the password once, and not under load.
+    let metadata = client.get(&["v1", &options.pipeline, "metadata"], &[]).await?;
+    let Some(folder) = options.spool.clone() else { return Ok((metadata, None)) };
+    let measured = tokio::task::spawn_blocking(move || disk::measure(&folder)).await;
+    let disk = measured.map_err(|e| Error::failed("measuring the disk died").caused_by(e))??;
+    Ok((metadata, Some(disk)))
+}
+
+async fn all(senders: &mut JoinSet<()>) -> Result<()> {
     while let Some(ended) = senders.join_next().await {
         ended.map_err(|e| Error::failed("a sender died").caused_by(e))?;
     }
-    let lag = pacing.join().map_err(|_| Error::failed("the thread that paces died"))?;
-    let tally = test.tally.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(Report::new(options, &test.client, &tally, test.start, &lag, disk))
+    Ok(())
 }
 
 /// What all senders of a test share.
@@ -125,7 +159,7 @@ struct Test {
     requests: u64,
     rate: u32,
     start: Instant,
-    /// A permit for each request that is due and has no sender yet.
+    /// A permit for each request that is due and has no sender yet. Closed by an interruption.
     due: Semaphore,
     next: AtomicU64,
     tally: Mutex<Tally>,
@@ -139,7 +173,6 @@ impl Test {
     /// One connection: takes the oldest request that is due, sends it, waits for its answer.
     async fn send(&self, answered: &(impl Fn(u64) + Sync)) {
         let give_up_at = self.due_at(self.requests) + GIVE_UP;
-        // It is never closed.
         while let Ok(permit) = self.due.acquire().await {
             permit.forget();
             let request = self.next.fetch_add(1, Ordering::Relaxed);
@@ -178,7 +211,7 @@ fn pace(test: &Weak<Test>, senders: usize) -> Histogram<u64> {
     let mut lag = latencies();
     for request in 0.. {
         // Gone: the test was given up.
-        let Some(test) = test.upgrade() else { return lag };
+        let Some(test) = test.upgrade().filter(|test| !test.due.is_closed()) else { return lag };
         if request == test.requests {
             // So that each sender finds out that there are no more.
             test.due.add_permits(senders);

@@ -8,7 +8,7 @@ use indicatif::HumanCount;
 use serde::Serialize;
 
 use super::{Options, micros};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::gateway::client::Client;
 
 /// All figures of one test.
@@ -22,7 +22,9 @@ pub struct Report {
     pub seconds_wanted: u32,
     pub rows_per_request: u32,
     pub connections: u32,
+    /// Fewer than were asked for when it was interrupted.
     pub requests: u64,
+    pub is_interrupted: bool,
     pub requests_accepted: u64,
     pub rows_accepted: u64,
     pub rows_rejected: u64,
@@ -64,10 +66,12 @@ pub struct Fsync {
 const LATE_MS: f64 = 5.0;
 
 impl Report {
+    /// `sent`: requests that had left when the test was interrupted, if it was.
     pub(super) fn new(
         options: &Options,
         client: &Client,
         tally: &Tally,
+        sent: Option<u64>,
         start: Instant,
         lag: &Histogram<u64>,
         disk: Option<Fsync>,
@@ -83,7 +87,8 @@ impl Report {
             seconds_wanted: options.seconds,
             rows_per_request: options.rows_per_request,
             connections: options.connections,
-            requests: options.requests(),
+            requests: sent.unwrap_or_else(|| options.requests()),
+            is_interrupted: sent.is_some(),
             requests_accepted,
             rows_accepted: tally.rows_accepted,
             rows_rejected: tally.rows_rejected,
@@ -118,6 +123,12 @@ impl Report {
     /// An error, unless every row of every request was accepted.
     pub fn verdict(&self) -> Result<()> {
         let count = |n: u64| HumanCount(n).to_string();
+        if self.is_interrupted {
+            return Err(Error::new(
+                Kind::Interrupted,
+                "interrupted; the report is about what was sent by then",
+            ));
+        }
         if !self.failures.is_empty() {
             let failed = self.failures.values().sum();
             let message = format!("{} of {} requests failed", count(failed), count(self.requests));
@@ -184,6 +195,14 @@ impl Tally {
 
     pub(super) fn failed(&mut self, what: String) {
         *self.failures.entry(what).or_default() += 1;
+    }
+
+    /// Of `sent` requests, those that are neither accepted nor failed have had no answer.
+    pub(super) fn interrupted(&mut self, sent: u64) {
+        let unanswered = sent.saturating_sub(self.latency.len() + self.failures.values().sum::<u64>());
+        if unanswered > 0 {
+            self.failures.insert("unanswered".to_owned(), unanswered);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `api2bq load-test`: that it counts what it should, also against servers that stand still or refuse.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ fn options(url: &str) -> Options {
 }
 
 async fn run(options: &Options) -> Report {
-    load_test::run(options, |_| {}).await.expect("a report")
+    load_test::run(options, std::future::pending(), |_| {}).await.expect("a report")
 }
 
 /// A server that answers request number n as it is told to.
@@ -200,4 +200,23 @@ fn what_cannot_work_is_told_before_the_first_request_and_shows_no_password() {
     other.arg(format!("http://127.0.0.1:{}", site.port)).env("API2BQ_GATEWAY_PASSWORD", "secret");
     let ended: Ended = other.output().expect("it runs").into();
     assert!(ended.code == 2 && ended.stderr.contains("there is no pipeline `orders` here"), "{ended:?}");
+}
+
+#[test]
+fn an_interrupted_test_reports_what_was_sent_by_then() {
+    let site = Site::new();
+    let _gateway = site.gateway();
+    let mut test = load_test(&site, &["--rate", "200", "--seconds", "600", "--format", "json"]);
+    let test = test.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    site.wait_for_metric("rows_acknowledged_total", 100);
+    let sent = Command::new("kill").args(["-INT", &test.id().to_string()]).status();
+    assert!(sent.expect("kill runs").success());
+    let ended = Ended::from(test.wait_with_output().expect("it ends"));
+    assert_eq!(ended.code, 130, "{ended:?}");
+    let report: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    let count = |name: &str| report[name].as_u64().expect("a count");
+    assert!((100..60_000).contains(&count("requests")), "{report}");
+    assert_eq!(count("requests"), count("requests_accepted"), "{report}");
+    assert_eq!(report["is_interrupted"], true);
+    assert!(ended.stderr.contains("interrupted; the report is about what was sent by then"), "{ended:?}");
 }
