@@ -141,10 +141,17 @@ impl Server {
         self.stop_within(Duration::from_secs(1)).await;
     }
 
-    /// Stops accepting, and returns when open requests have ended or `patience` has.
+    /// Stops accepting, and returns when open requests have ended or `patience` has. After a second it says what it
+    /// waits for.
     pub async fn stop_within(mut self, patience: Duration) {
         let _ = self.stop.send(true);
-        let _ = tokio::time::timeout(patience, &mut self.task).await;
+        let told = Duration::from_secs(1).min(patience);
+        if tokio::time::timeout(told, &mut self.task).await.is_err() && told < patience {
+            tracing::warn!(at_most = ?patience, "waits for requests that are still open");
+            if tokio::time::timeout(patience - told, &mut self.task).await.is_err() {
+                tracing::warn!("requests that were still open are hung up on");
+            }
+        }
     }
 
     /// Waits for ever, or until the accept loop dies.
