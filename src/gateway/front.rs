@@ -200,15 +200,17 @@ impl Front {
         let (judged, body) = self.judge(body, head.format()).await?;
         let Judged { accepted, num_rejected, rejected, ignored } = match judged {
             Ok(judged) => judged,
-            Err(malformed) => return Err(self.nothing_taken(head, body, malformed.into()).await),
+            Err(malformed) => return Err(self.nothing_taken(head, body, 0, malformed.into()).await),
         };
-        self.metrics.rows_in.inc_by(accepted + num_rejected);
+        let rows = accepted + num_rejected;
+        self.metrics.rows_in.inc_by(rows);
         self.metrics.rows_rejected.inc_by(num_rejected);
         if num_rejected > rejected.len() as u64 {
             // Those that fit count as rejected too: none of them is taken.
             self.metrics.rows_rejected.inc_by(accepted);
-            let problem = Problem::too_many_rejected(num_rejected, accepted, &rejected);
-            return Err(self.nothing_taken(head, body, problem).await);
+            let problem = Problem::too_many_rejected(num_rejected, rows, &rejected);
+            head.rejected = rejected;
+            return Err(self.nothing_taken(head, body, rows, problem).await);
         }
         (head.accepted, head.rejected, head.ignored) = (accepted, rejected, ignored);
         if accepted == 0 {
@@ -216,7 +218,7 @@ impl Front {
                 [] => Problem::new(StatusCode::BAD_REQUEST, "no_rows", "there are no rows in the body"),
                 rejected => Problem::no_row_fits(rejected),
             };
-            return Err(self.nothing_taken(head, body, problem).await);
+            return Err(self.nothing_taken(head, body, rows, problem).await);
         }
         let letter = Letter { head, body };
         let bytes = letter.to_bytes().map_err(|e| Refused::Stopped(e.to_string()))?;
@@ -225,11 +227,11 @@ impl Front {
         Ok(Arc::new(letter.head))
     }
 
-    /// What the sender of a body without a row that fits is told, once an operator can find it.
-    async fn nothing_taken(&self, head: Head, body: Vec<u8>, problem: Problem) -> Problem {
+    /// What the sender of a body is told of whose rows none is taken, once an operator can find it.
+    async fn nothing_taken(&self, head: Head, body: Vec<u8>, rows: u64, problem: Problem) -> Problem {
         let Some(tracking) = &self.tracking else { return problem };
         let id = head.id.clone();
-        tracking.rejected(head, body, problem.said()).await;
+        tracking.rejected(head, body, rows, problem.said()).await;
         problem.with_id(&id)
     }
 

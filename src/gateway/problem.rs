@@ -49,10 +49,9 @@ impl Problem {
     }
 
     /// More rows do not fit than can be told.
-    pub(super) fn too_many_rejected(rejected: u64, accepted: u64, first: &[Rejected]) -> Problem {
+    pub(super) fn too_many_rejected(rejected: u64, rows: u64, first: &[Rejected]) -> Problem {
         let message = format!(
-            "{rejected} of {} rows do not fit the columns, and at most {REJECTED_MAX} are told of; nothing was stored",
-            rejected + accepted
+            "{rejected} of {rows} rows do not fit the columns, and at most {REJECTED_MAX} are told of; nothing was stored"
         );
         let mut problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "too_many_rejected", message);
         problem.error["rejected"] = json!(first);

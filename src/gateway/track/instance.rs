@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::gateway::letter::Head;
 use crate::gateway::out::RefusedRow;
-use crate::gateway::payload::{Rejected, taken_apart};
+use crate::gateway::payload::{Rejected, each_batch};
 use crate::render;
 use crate::schema::{Columns, Format};
 
@@ -162,29 +162,60 @@ impl Tracked {
         }
     }
 
+    /// The rows themselves are not kept: they may take twenty times the memory of their body.
     fn identifiers(&self, body: &[u8], format: Format) -> Vec<Identifier> {
-        let (batches, rejects) = taken_apart(body, format, &self.columns).unwrap_or_default();
-        // Rows that do not fit have no values of the columns' types; what they say counts.
-        let rejects: Vec<Value> =
-            rejects.iter().filter_map(|reject| serde_json::from_slice(&reject.raw).ok()).collect();
-        let columns: Vec<_> = self.columns.iter().collect();
-        let identifier = |place: &usize| {
-            let column = columns[*place];
-            let of_batch = |batch: &arrow::record_batch::RecordBatch| {
+        let mut found: Vec<Distinct> = self.places.iter().map(|_| Distinct::default()).collect();
+        let read = each_batch(body, format, &self.columns, |batch| {
+            for (place, values) in self.places.iter().zip(&mut found) {
                 let texts = render::texts(batch.schema().field(*place), batch.column(*place));
-                texts.unwrap_or_default().into_iter().flatten()
-            };
-            let of_reject = |row: &Value| match row.get(column.path()) {
-                Some(Value::String(text)) => Some(text.clone()),
-                Some(value @ (Value::Number(_) | Value::Bool(_))) => Some(value.to_string()),
-                _ => None,
-            };
-            let values = batches.iter().flat_map(of_batch).chain(rejects.iter().filter_map(of_reject));
-            let mut seen = HashSet::new();
-            let values = values.filter(|value| seen.insert(value.clone())).collect();
-            Identifier { field: column.name.clone(), values, more: 0 }
+                texts.unwrap_or_default().into_iter().flatten().for_each(|text| values.add(text));
+            }
+            Ok(())
+        });
+        let columns: Vec<_> = self.columns.iter().collect();
+        match read {
+            // Rows that do not fit have no values of the columns' types; what they say counts.
+            Ok(mut decoder) => {
+                let rejects = decoder.take_rejects().into_iter();
+                for row in rejects.filter_map(|reject| serde_json::from_slice::<Value>(&reject.raw).ok()) {
+                    for (place, values) in self.places.iter().zip(&mut found) {
+                        said(&row, columns[*place].path()).into_iter().for_each(|text| values.add(text));
+                    }
+                }
+            }
+            Err(_) => found.fill_with(Distinct::default),
+        }
+        let identifier = |(place, distinct): (&usize, Distinct)| Identifier {
+            field: columns[*place].name.clone(),
+            values: distinct.values,
+            more: 0,
         };
-        self.places.iter().map(identifier).collect()
+        self.places.iter().zip(found).map(identifier).collect()
+    }
+}
+
+/// Each text once, in the order in which they came.
+#[derive(Debug, Default)]
+struct Distinct {
+    seen: HashSet<String>,
+    values: Vec<String>,
+}
+
+impl Distinct {
+    fn add(&mut self, text: String) {
+        if !self.seen.contains(&text) {
+            self.seen.insert(text.clone());
+            self.values.push(text);
+        }
+    }
+}
+
+/// What a row that does not fit has in a field.
+fn said(row: &Value, field: &str) -> Option<String> {
+    match row.get(field)? {
+        Value::String(text) => Some(text.clone()),
+        value @ (Value::Number(_) | Value::Bool(_)) => Some(value.to_string()),
+        _ => None,
     }
 }
 

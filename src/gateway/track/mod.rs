@@ -115,11 +115,12 @@ impl Tracking {
         Ok(tracking)
     }
 
-    /// Takes note of a request that nothing was stored of.
-    pub(super) async fn rejected(self: &Arc<Self>, head: Head, body: Vec<u8>, reason: String) {
+    /// Takes note of a request that nothing was stored of: none of its `rows` rows, also of those that fit.
+    pub(super) async fn rejected(self: &Arc<Self>, head: Head, body: Vec<u8>, rows: u64, reason: String) {
         let this = Arc::clone(self);
         let write = move || {
             let mut instance = this.places.tracked.instance(&head, &body, State::Rejected).because(reason);
+            instance.rejected = rows;
             if this.trace {
                 instance = instance.with_payload(&body);
             }

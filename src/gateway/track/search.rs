@@ -165,6 +165,10 @@ impl Places {
             let mut instance = self.tracked.instance(&head, &body, stands.state);
             instance.table = Some(self.table.clone());
             (instance.job_id, instance.reason) = (stands.job_id, stands.reason);
+            // BigQuery's words may have a value of another sender's row in them.
+            if newest.question.user.is_some() && instance.job_id.is_some() {
+                instance.reason = instance.reason.as_deref().map(without_values);
+            }
             if newest.question.payload && self.shows_spool {
                 instance = instance.with_payload(&body);
             }
@@ -192,6 +196,12 @@ impl Places {
             }
         })
     }
+}
+
+/// Of BigQuery's words only the first, which is one of its reasons.
+fn without_values(reason: &str) -> String {
+    let word = reason.split(':').next().unwrap_or_default();
+    format!("{word}: the load job of this request's batch failed; an operator sees why")
 }
 
 /// The id at the start of a line.
