@@ -108,14 +108,27 @@ fn rejected(reject: Reject) -> Rejected {
     Rejected { index: reject.index, field, reason }
 }
 
+/// What word processors and web pages make of a quote.
+const CURLY: [char; 8] = ['“', '”', '„', '‟', '‘', '’', '«', '»'];
+
+fn char_at(text: &[u8], (line, column): (usize, usize)) -> Option<char> {
+    let line = text.split(|byte| *byte == b'\n').nth(line.checked_sub(1)?)?;
+    let rest = line.get(column - 1..)?;
+    String::from_utf8_lossy(&rest[..rest.len().min(4)]).chars().next()
+}
+
 /// Finds the byte where the grammar is broken; the decoder only knows where the value starts.
 fn explain(body: &[u8], format: Format, error: &Error) -> Malformed {
     let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let error_at = |e: serde_json::Error| {
         // serde_json names the place in its message too.
         let said = e.to_string();
-        let message = said.rsplit_once(" at line ").map_or(&*said, |(message, _)| message).to_owned();
-        Malformed { message, place: Some((e.line(), e.column().max(1))) }
+        let mut message = said.rsplit_once(" at line ").map_or(&*said, |(message, _)| message).to_owned();
+        let place = (e.line(), e.column().max(1));
+        if let Some(quote) = char_at(text, place).filter(|c| CURLY.contains(c)) {
+            message += &format!("; `{quote}` is no quote of JSON, `\"` is");
+        }
+        Malformed { message, place: Some(place) }
     };
     let is_array = text.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[');
     let grammar = if format == Format::Json && is_array {
@@ -186,8 +199,9 @@ mod tests {
     #[test]
     fn a_broken_body_is_told_by_line_and_column() {
         let place = |body: &str| judge(body.as_bytes(), Format::Json, &columns()).unwrap_err().place;
-        // As word processors write it.
-        assert_eq!(place("{\n  \"WH_ID\": \u{201c}WH1\u{201d}\n}"), Some((2, 12)));
+        let curly = judge("{\n  \"WH_ID\": “WH1”\n}".as_bytes(), Format::Json, &columns()).unwrap_err();
+        assert_eq!(curly.place, Some((2, 12)));
+        assert_eq!(curly.message, "expected value; `“` is no quote of JSON, `\"` is");
         assert_eq!(place("[{\"WH_ID\":\"a\"},\n{\"WH_ID\":\"b\"}"), Some((2, 13)));
         assert_eq!(place("[{\"WH_ID\":\"a\"}]\n x"), Some((2, 2)));
         assert_eq!(place("{\"WH_ID\":"), Some((1, 9)));

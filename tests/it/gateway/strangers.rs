@@ -28,6 +28,10 @@ fn a_script_of_requests_sends_stock_by_the_url_of_the_reference_case() {
     let error = &sample.1["error"];
     assert_eq!((sample.0, &error["reason"]), ("400", &json!("json_syntax")));
     assert_eq!((&error["line"], &error["column"]), (&json!(1), &json!(96)), "{error}");
+    assert!(
+        error["message"].as_str().is_some_and(|said| said.contains("`”` is no quote of JSON")),
+        "{error}"
+    );
     let table = loop {
         let table = site.table();
         if table.values().sum::<u64>() >= 50 {
