@@ -49,10 +49,14 @@ impl Batch {
             let gone = || Error::new(Kind::Damaged, format!("batch `{key}` is gone from the journal"));
             return decided(store, pipeline, key).await?.ok_or_else(gone);
         }
-        if looks_back && ended::segments(&ended::read(store, pipeline).await?).contains(&*first) {
+        if looks_back {
             // Put away after this gateway has looked for such ones, by another: that writes it down before
             // it removes the batch, so one that was not found above is found here.
-            return Err(Error::failed(format!("the batch of segment `{first}` was put away just now")));
+            let ended = ended::read(store, pipeline).await?;
+            let ended = ended::segments(&ended);
+            if let Some(key) = sealed.iter().map(SegmentId::key).find(|key| ended.contains(&**key)) {
+                return Err(Error::failed(format!("the batch of segment `{key}` was put away just now")));
+            }
         }
         let is_new = own.is_none();
         batch = own.unwrap_or(batch);
@@ -289,6 +293,20 @@ mod tests {
         let found = decide(&store, &[two, three]).await;
         assert_eq!(found, first);
         assert_eq!(still_in(&[two, three], &found.segments), [two]);
+    }
+
+    /// Another gateway may put a batch away between a look for such ones and the decision.
+    #[tokio::test]
+    async fn a_segment_whose_batch_was_put_away_is_in_no_new_batch() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir);
+        let (one, two) = (segment(1), segment(2));
+        let ended = ended::Ended { batches: vec![vec![two.key()]], ..ended::Ended::default() };
+        let bytes = serde_json::to_vec(&ended).unwrap();
+        store.create(&format!("{PIPELINE}/gateway-ended/00000001.json"), &bytes).await.unwrap();
+        let error = Batch::decide(&store, PIPELINE, &[one, two], true).await.unwrap_err();
+        assert!(error.to_string().contains("was put away just now"), "{error}");
+        assert_eq!(decide(&store, &[one]).await.segments, [one.key()]);
     }
 
     /// It was taken for loaded, and deleted, as the others of the batch that was decided with it.

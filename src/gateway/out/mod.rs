@@ -168,7 +168,7 @@ impl Out {
                 other.insert(Budget::read(&self.store, pipeline, self.pace.jobs_per_day).await?)
             }
         };
-        self.seal().await?;
+        let has_sealed = self.seal().await;
         loop {
             let sealed = self.whole_segments(|_| true).await?;
             if self.looks_back && self.forget_streamed(&sealed).await? {
@@ -176,7 +176,8 @@ impl Out {
             }
             if sealed.is_empty() {
                 self.looks_back = false;
-                return Ok(());
+                // On a full disk what is sealed goes first, and makes room.
+                return has_sealed;
             }
             self.drive(&sealed, budget).await?;
         }

@@ -81,7 +81,7 @@ impl Out {
             self.make_table().await?;
             stream.is_ready = true;
         }
-        self.seal().await?;
+        let has_sealed = self.seal().await;
         loop {
             let sealed = self.whole_segments(|id| !stream.has(id)).await?;
             if self.looks_back && self.end_begun(&sealed).await? {
@@ -89,7 +89,7 @@ impl Out {
             }
             self.looks_back = false;
             if sealed.is_empty() {
-                return Ok(());
+                return has_sealed;
             }
             for segment in sealed {
                 self.send(stream, segment).await?;
