@@ -206,10 +206,13 @@ impl<D: Disk> Committer<D> {
             self.commit();
             self.bytes.store(self.log.bytes(), Ordering::Relaxed);
         }
+        // Then the next start has nothing to write anew. It does without.
+        let _ = self.log.mark_end();
     }
 
     fn take(&mut self, order: Order) {
         match order {
+            Order::Append { done, .. } if !self.log.has_reserve() => answer(done, Err(Refused::Full)),
             Order::Append { payload, done } => match self.log.append(&payload) {
                 Ok(sequence) => self.waiting.push((sequence, done)),
                 Err(refused) => answer(done, Err(refused)),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::disk::{Disk, DiskFile};
-use super::mend::{After, Mended, mend, set_aside};
-use super::segment::{self, Behind, HEAD_BYTES, RECORD_HEAD_BYTES, SEQUENCES_MAX, SegmentId};
+use super::mend::{After, Mended, is_of_the_disk, mend, set_aside};
+use super::segment::{self, HEAD_BYTES, RECORD_HEAD_BYTES, SEQUENCES_MAX, SegmentId};
 use crate::error::{Error, Kind, Result};
 
 /// How much a spool holds.
@@ -60,6 +60,7 @@ pub struct Log<D: Disk> {
     active: Active<D::File>,
     /// Of no segment there ever was.
     next_number: u64,
+    has_reserve: bool,
     stopped: Option<String>,
 }
 
@@ -71,6 +72,8 @@ struct Active<F> {
     durable: u64,
     records: u64,
     next_sequence: u64,
+    /// That of the first record that is pending.
+    pending_from: u64,
     pending: Vec<u8>,
     pending_records: u64,
     /// The last write did not fit on the disk, and was taken back.
@@ -99,7 +102,7 @@ impl<D: Disk> Log<D> {
         let mut empty = Vec::new();
         let names = disk.list().map_err(|e| failed("list its files", e))?;
         let numbers = names.iter().filter_map(|name| number_of(name));
-        let next_number = numbers.clone().map(|(number, _)| number + 1).max().unwrap_or(1);
+        let mut next_number = numbers.clone().map(|(number, _)| number + 1).max().unwrap_or(1);
         let mut segments: Vec<u64> =
             numbers.filter(|(_, state)| *state == "seg").map(|(number, _)| number).collect();
         segments.sort_unstable();
@@ -116,23 +119,27 @@ impl<D: Disk> Log<D> {
             }
             is_whole |= empty.last() != Some(&number);
         }
-        let active = start(&disk, next_number).map_err(|e| failed("start a segment", e))?;
+        let mut has_reserve = true;
+        let active = start_next(&disk, &mut next_number, &mut has_reserve);
+        let active = active.map_err(|e| failed("start a segment", e))?;
         // Not before: the highest number that was ever used must be among the files.
         for number in empty {
             disk.remove(&file_name(number)).map_err(|e| failed("remove an empty segment", e))?;
         }
         disk.sync_folder().map_err(|e| failed("sync its folder", e))?;
-        keep_reserve(&disk);
-        let next_number = next_number + 1;
+        let has_reserve = has_reserve && keep_reserve(&disk);
         let sealed_bytes = sealed.values().map(|sealed: &Sealed| sealed.bytes).sum();
-        Ok((Log { disk, options, sealed, sealed_bytes, active, next_number, stopped: None }, mended))
+        let stopped = None;
+        let log = Log { disk, options, sealed, sealed_bytes, active, next_number, has_reserve, stopped };
+        Ok((log, mended))
     }
 
-    /// Takes a record, which is durable after the next [`Log::commit`].
+    /// Takes a record, which is durable after the next [`Log::commit`]. One without a payload is none.
     pub fn append(&mut self, payload: &[u8]) -> Result<u64, Refused> {
         self.check()?;
+        debug_assert!(!payload.is_empty(), "it would be read as a mark");
         let bytes = RECORD_HEAD_BYTES as u64 + payload.len() as u64;
-        if self.bytes() + bytes > self.options.disk_bytes_max {
+        if self.bytes() + bytes > self.options.disk_bytes_max || self.active.has_no_sequence() {
             return Err(Refused::Full);
         }
         let active = &mut self.active;
@@ -172,6 +179,8 @@ impl<D: Disk> Log<D> {
             return match active.file.truncate(active.durable).and_then(|()| active.file.sync()) {
                 Ok(()) => {
                     active.was_full = true;
+                    // Nobody was told these.
+                    active.next_sequence = active.pending_from;
                     tracing::warn!(%error, "the spool cannot be written");
                     Err(Refused::Full)
                 }
@@ -183,6 +192,7 @@ impl<D: Disk> Log<D> {
             return Err(self.stop("cannot sync a segment", &error));
         }
         active.was_full = false;
+        active.pending_from = active.next_sequence;
         active.durable += bytes;
         active.records += records;
         Ok(())
@@ -196,6 +206,7 @@ impl<D: Disk> Log<D> {
         }
         // Nothing that is known of the disk is from now.
         self.active.was_full = false;
+        self.has_reserve = self.has_reserve || keep_reserve(&self.disk);
         if self.active.records == 0 {
             return Ok(None);
         }
@@ -204,7 +215,7 @@ impl<D: Disk> Log<D> {
             Ok(()) | Err(Refused::Full) => {}
             Err(stopped) => return Err(stopped),
         }
-        let next = match self.start_next() {
+        let next = match start_next(&self.disk, &mut self.next_number, &mut self.has_reserve) {
             Ok(next) => next,
             Err(error) if error.is_sync => return Err(self.stop("cannot sync a new segment", &error.error)),
             Err(error) => {
@@ -219,27 +230,18 @@ impl<D: Disk> Log<D> {
         Ok(Some(sealed))
     }
 
-    /// Where the next segment cannot be started, more records may come behind it, and another mark.
-    fn mark_end(&mut self) -> Result<(), Refused> {
+    /// Says at the end of the active segment that all of it is durable. More records may come behind that, and
+    /// another mark. There must be nothing pending.
+    pub(super) fn mark_end(&mut self) -> Result<(), Refused> {
+        self.check()?;
         let active = &mut self.active;
-        let marked = active.id.write(&mut active.pending, active.next_sequence, active.durable, &[]);
+        if active.records == 0 {
+            return Ok(());
+        }
+        let marked = active.id.mark(&mut active.pending, active.next_sequence, active.durable);
         marked.map_err(|_| Refused::Full)?;
         active.next_sequence += 1;
         self.write_pending()
-    }
-
-    /// On a full disk by giving up the reserve: what cannot be sealed cannot be loaded, and then nothing
-    /// would ever make room.
-    fn start_next(&mut self) -> Result<Active<D::File>, StartError> {
-        let mut start_one = || {
-            let number = self.next_number;
-            self.next_number += 1;
-            start(&self.disk, number)
-        };
-        match start_one() {
-            Err(error) if !error.is_sync && self.disk.remove(RESERVE).is_ok() => start_one(),
-            started => started,
-        }
     }
 
     /// Segments that wait to be loaded, in their order.
@@ -260,7 +262,7 @@ impl<D: Disk> Log<D> {
             self.disk.sync_folder().map_err(|e| failed("sync its folder", e))?;
         }
         self.remove_one(*first)?;
-        keep_reserve(&self.disk);
+        self.has_reserve = self.has_reserve || keep_reserve(&self.disk);
         Ok(())
     }
 
@@ -274,18 +276,20 @@ impl<D: Disk> Log<D> {
 
     /// Sets a segment aside that was found damaged after the start. Its bytes take no room any more.
     pub fn set_aside(&mut self, id: SegmentId) -> Result<()> {
-        if self.sealed.get(&id.number).is_some_and(|sealed| sealed.id == id) {
-            set_aside(&self.disk, id.number, "damaged")?;
-            self.forget(id);
-        }
-        Ok(())
+        self.rename_aside(id, "damaged")
     }
 
     /// Sets a segment aside that was loaded long ago, and has come back. It is not read again.
     pub fn keep_loaded(&mut self, id: SegmentId) -> Result<()> {
+        self.rename_aside(id, "loaded")
+    }
+
+    fn rename_aside(&mut self, id: SegmentId, state: &str) -> Result<()> {
         if self.sealed.get(&id.number).is_some_and(|sealed| sealed.id == id) {
-            set_aside(&self.disk, id.number, "loaded")?;
+            let renamed = set_aside(&self.disk, id.number, state);
+            // Also where the rename is not durable: the file is not there any more.
             self.forget(id);
+            renamed?;
         }
         Ok(())
     }
@@ -302,7 +306,15 @@ impl<D: Disk> Log<D> {
 
     /// False when it is full, or was when it was last written to and nothing was sealed since.
     pub fn has_room(&self) -> bool {
-        !self.active.was_full && self.bytes() + (RECORD_HEAD_BYTES as u64) < self.options.disk_bytes_max
+        self.has_reserve
+            && !self.active.was_full
+            && self.bytes() + (RECORD_HEAD_BYTES as u64) < self.options.disk_bytes_max
+    }
+
+    /// Whether there is something to give up for the next segment. Without it no record should be taken: the last
+    /// bytes of the disk would be gone, and what is in the active segment could never be sealed, and loaded.
+    pub fn has_reserve(&self) -> bool {
+        self.has_reserve
     }
 
     pub fn pending_bytes(&self) -> usize {
@@ -330,28 +342,62 @@ impl<F> Active<F> {
     fn is_used_up(&self) -> bool {
         self.next_sequence - self.id.first_sequence() >= SEQUENCES_MAX / 2
     }
+
+    /// The last one is for a mark.
+    fn has_no_sequence(&self) -> bool {
+        self.next_sequence - self.id.first_sequence() >= SEQUENCES_MAX - 1
+    }
 }
 
 /// The records of a sealed segment: sequence and payload. An error is damage.
 pub fn read<D: Disk>(disk: &D, id: SegmentId) -> Result<Vec<(u64, Vec<u8>)>> {
     let file = file_name(id.number);
-    let bytes = disk.read(&file).map_err(|e| failed(&format!("read `{file}`"), e))?;
+    let bytes = disk.read(&file).map_err(|e| {
+        let kind = if is_of_the_disk(&e) { Kind::Damaged } else { Kind::Failed };
+        Error::new(kind, format!("the spool cannot read `{file}`")).caused_by(e)
+    })?;
     let found = segment::read(&bytes, id.number);
-    if found.id != Some(id) || found.behind != Behind::Nothing {
+    if found.id != Some(id) || !found.is_whole() {
         let damaged = format!("segment `{file}` of the spool is damaged at byte {}", found.end);
         return Err(Error::new(Kind::Damaged, damaged));
     }
     Ok(found.records.into_iter().map(|r| (r.sequence, bytes[r.payload].to_vec())).collect())
 }
 
-/// Takes room of the disk for [`Log::start_next`], if there is any. Not compressible, where disks do that.
-fn keep_reserve<D: Disk>(disk: &D) {
-    // An error is most often that it is there.
-    let Ok(mut file) = disk.create(RESERVE) else { return };
+/// Takes room of the disk for [`start_next`]; false: there is none. Not compressible, where disks do that.
+fn keep_reserve<D: Disk>(disk: &D) -> bool {
+    if disk.read(RESERVE).is_ok_and(|bytes| bytes.len() == RESERVE_BYTES) {
+        return true;
+    }
+    // What a kill or a power loss has left of it.
+    let _ = disk.remove(RESERVE);
+    let Ok(mut file) = disk.create(RESERVE) else { return false };
     let mut bytes = vec![0; RESERVE_BYTES];
     fastrand::fill(&mut bytes);
-    if file.append(&bytes).is_err() {
+    let kept = file.append(&bytes).and_then(|()| file.sync()).is_ok();
+    if !kept {
         let _ = disk.remove(RESERVE);
+    }
+    kept
+}
+
+/// Starts the next segment, on a full disk by giving up the reserve: what cannot be sealed cannot be loaded, and
+/// then nothing would ever make room. Each try has a number of its own.
+fn start_next<D: Disk>(
+    disk: &D,
+    next_number: &mut u64,
+    has_reserve: &mut bool,
+) -> Result<Active<D::File>, StartError> {
+    let mut start_one = || {
+        *next_number += 1;
+        start(disk, *next_number - 1)
+    };
+    match start_one() {
+        Err(error) if !error.is_sync && disk.remove(RESERVE).is_ok() => {
+            *has_reserve = false;
+            start_one()
+        }
+        started => started,
     }
 }
 
@@ -378,9 +424,17 @@ fn start<D: Disk>(disk: &D, number: u64) -> Result<Active<D::File>, StartError> 
     }
     let synced = file.sync().and_then(|()| disk.sync_folder());
     synced.map_err(|error| StartError { error, is_sync: true })?;
-    let (durable, next_sequence) = (HEAD_BYTES as u64, id.first_sequence());
-    let (pending, records, pending_records, was_full) = (Vec::new(), 0, 0, false);
-    Ok(Active { id, file, durable, records, next_sequence, pending, pending_records, was_full })
+    Ok(Active {
+        id,
+        file,
+        durable: HEAD_BYTES as u64,
+        records: 0,
+        next_sequence: id.first_sequence(),
+        pending_from: id.first_sequence(),
+        pending: Vec::new(),
+        pending_records: 0,
+        was_full: false,
+    })
 }
 
 pub(super) fn failed(what: &str, error: impl Into<std::io::Error>) -> Error {

@@ -56,26 +56,34 @@ pub(super) fn mend<D: Disk>(
     mended: &mut Vec<Mended>,
 ) -> Result<After> {
     let file = file_name(number);
-    let bytes = disk.read(&file).map_err(|e| failed(&format!("read `{file}`"), e))?;
+    let bytes = match disk.read(&file) {
+        Err(error) if is_of_the_disk(&error) => {
+            let file = set_aside(disk, number, "damaged")?;
+            mended.push(Mended::SetAside { file, offset: 0, records_before: 0 });
+            return Ok(After::SetAside);
+        }
+        read => read.map_err(|e| failed(&format!("read `{file}`"), e))?,
+    };
     if !is_whole && bytes.len() <= HEAD_BYTES {
         // Records come after the head is durable: there never was one.
         return Ok(After::Empty);
     }
     let found = segment::read(&bytes, number);
     let (offset, records) = (found.end as u64, found.records.len() as u64);
-    let is_damaged = if is_whole { found.behind != Behind::Nothing } else { found.behind == Behind::Damage };
+    let is_damaged = if is_whole { !found.is_whole() } else { found.behind == Behind::Damage };
     let Some(id) = found.id.filter(|_| !is_damaged) else {
         let file = set_aside(disk, number, "damaged")?;
         mended.push(Mended::SetAside { file, offset, records_before: records });
         return Ok(After::SetAside);
     };
-    let sealed = Sealed { id, records, bytes: offset };
-    if is_whole {
+    let mut sealed = Sealed { id, records, bytes: offset };
+    // What is before a mark was durable before that was written.
+    if is_whole || found.is_marked && found.behind == Behind::Nothing {
         return Ok(if records == 0 { After::Empty } else { After::Records(sealed) });
     }
     let (good, rest) = bytes.split_at(found.end);
     match found.behind {
-        Behind::Nothing | Behind::Damage => {}
+        Behind::Nothing | Behind::Mark | Behind::Damage => {}
         Behind::Incomplete => mended.push(Mended::Cut { file: file.clone(), bytes: rest.len() as u64 }),
         Behind::Torn => {
             let kept = format!("{number:016x}.end");
@@ -85,7 +93,10 @@ pub(super) fn mend<D: Disk>(
     }
     // Written anew even where it reads well: after a sync that failed, pages read well that are not on
     // the disk, and what was read here may have come from just such pages.
-    write_anew(disk, number, &file, good)?;
+    let mut good = good.to_vec();
+    id.mark(&mut good, found.next, offset)?;
+    sealed.bytes = good.len() as u64;
+    write_anew(disk, number, &file, &good)?;
     Ok(if records == 0 { After::Empty } else { After::Records(sealed) })
 }
 
@@ -102,6 +113,11 @@ fn write_anew<D: Disk>(disk: &D, number: u64, name: &str, bytes: &[u8]) -> Resul
     write().map_err(|e| {
         failed(&format!("write `{name}` anew"), e).hint("free some space on its disk; nothing is lost")
     })
+}
+
+/// EIO: what is there cannot be had, today nor tomorrow. Other errors of reading are no damage.
+pub(super) fn is_of_the_disk(error: &std::io::Error) -> bool {
+    error.raw_os_error() == Some(5)
 }
 
 /// Gives a segment a name under which nobody loads it, and returns that.

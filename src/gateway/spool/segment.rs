@@ -79,6 +79,11 @@ impl SegmentId {
         Ok(())
     }
 
+    /// Appends a mark to `bytes`: the whole segment before it, or what of it is not written yet.
+    pub(super) fn mark(&self, bytes: &mut Vec<u8>, sequence: u64, durable: u64) -> Result<()> {
+        self.write(bytes, sequence, durable, &[])
+    }
+
     fn crc(&self, length: u32, sequence: u64, durable: u64, payload: &[u8]) -> u32 {
         let mut digest = CRC.digest();
         digest.update(&self.nonce.to_le_bytes());
@@ -122,13 +127,27 @@ pub(super) struct Found {
     pub(super) records: Vec<Record>,
     /// Where the last of them ends, or the mark behind it.
     pub(super) end: usize,
+    /// The last thing up to there is a mark: all before it was durable when it was written.
+    pub(super) is_marked: bool,
+    /// The sequence of a next record.
+    pub(super) next: u64,
     pub(super) behind: Behind,
+}
+
+impl Found {
+    /// Whether nothing is missing, as far as that can be told of a segment that got no more records.
+    pub(super) fn is_whole(&self) -> bool {
+        self.id.is_some() && matches!(self.behind, Behind::Nothing | Behind::Mark)
+    }
 }
 
 /// What comes behind the last good record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Behind {
     Nothing,
+    /// No more than a mark takes, and no more of a length than a mark has: what a kill and a power loss leave of
+    /// one. No record was there.
+    Mark,
     /// The start of a record that the file is too short for.
     Incomplete,
     /// Bytes that a power loss may leave, or a bad disk: nothing says that they were ever durable.
@@ -139,13 +158,14 @@ pub(super) enum Behind {
 
 /// Reads the bytes of segment `number`.
 pub(super) fn read(bytes: &[u8], number: u64) -> Found {
-    let mut found = Found { id: None, records: Vec::new(), end: 0, behind: Behind::Damage };
+    let (records, behind) = (Vec::new(), Behind::Damage);
+    let mut found = Found { id: None, records, end: 0, is_marked: false, next: 0, behind };
     let Some(id) = head_of(bytes).filter(|id| id.number == number) else { return found };
-    (found.id, found.end) = (Some(id), HEAD_BYTES);
-    let mut next = id.first_sequence();
-    while let Some(record) = id.record(bytes, found.end).filter(|record| record.sequence >= next) {
-        (next, found.end) = (record.sequence + 1, record.payload.end);
-        if !record.payload.is_empty() {
+    (found.id, found.end, found.next) = (Some(id), HEAD_BYTES, id.first_sequence());
+    while let Some(record) = id.record(bytes, found.end).filter(|record| record.sequence >= found.next) {
+        (found.next, found.end) = (record.sequence + 1, record.payload.end);
+        found.is_marked = record.payload.is_empty();
+        if !found.is_marked {
             found.records.push(record);
         }
     }
@@ -156,6 +176,8 @@ pub(super) fn read(bytes: &[u8], number: u64) -> Found {
         Behind::Nothing
     } else if (found.end + 1..bytes.len()).any(says_durable) {
         Behind::Damage
+    } else if rest.len() <= RECORD_HEAD_BYTES && rest.iter().take(4).all(|byte| *byte == 0) {
+        Behind::Mark
     } else if rest.len() < room {
         Behind::Incomplete
     } else {

@@ -263,6 +263,45 @@ fn the_last_record_of_a_sealed_segment_is_not_cut_whatever_comes_behind() {
     }
 }
 
+/// What a start has written anew is as whole as what was sealed.
+#[test]
+fn the_last_record_of_what_a_kill_left_is_not_cut_by_the_second_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, mut log, _) = open(dir.path(), Options::default());
+    for text in ["one", "two"] {
+        log.append(text.as_bytes()).unwrap();
+        log.commit().unwrap();
+    }
+    drop((disk, log));
+    assert_eq!(open(dir.path(), Options::default()).2, []);
+    let path = dir.path().join(log::file_name(1));
+    let mut bytes = std::fs::read(&path).unwrap();
+    let records = segment::read(&bytes, 1).records;
+    bytes[records[1].payload.start - segment::RECORD_HEAD_BYTES] ^= 0x40;
+    std::fs::write(&path, &bytes).unwrap();
+    let (_, log, mended) = open(dir.path(), Options::default());
+    assert!(matches!(mended[..], [Mended::SetAside { records_before: 1, .. }]), "{mended:?}");
+    assert_eq!(log.sealed().count(), 0);
+}
+
+/// On a full disk there is no room for a second copy of a segment.
+#[test]
+fn a_start_writes_nothing_anew_of_what_was_stopped_or_mended() {
+    use std::os::unix::fs::MetadataExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let inode = || std::fs::metadata(dir.path().join(log::file_name(1))).unwrap().ino();
+    let (disk, log, _) = open(dir.path(), Options::default());
+    let spool = Spool::start(disk, log, CommitOptions::default()).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(spool.append(b"one".to_vec())).unwrap();
+    let written = inode();
+    drop(spool);
+    for _ in 0..2 {
+        let (disk, log, mended) = open(dir.path(), Options::default());
+        assert_eq!((mended, inode(), texts(&disk, &log)), (vec![], written, vec!["one".to_owned()]));
+    }
+}
+
 #[test]
 fn a_full_spool_refuses_and_takes_again_when_a_segment_is_gone() {
     let dir = tempfile::tempdir().unwrap();
@@ -293,6 +332,23 @@ fn a_disk_that_was_full_has_room_again_without_another_record() {
     assert_eq!((log.seal(), log.has_room()), (Ok(None), true));
 }
 
+/// Records until nothing fits, as long as a spool takes any; their sequences.
+fn fill(log: &mut Log<ModelDisk>) -> Vec<u64> {
+    let mut told = Vec::new();
+    while log.has_reserve()
+        && let Ok(sequence) = log.append(&[b'x'; 100])
+    {
+        match log.commit() {
+            Ok(()) => told.push(sequence),
+            Err(refused) => {
+                assert_eq!(refused, Refused::Full);
+                break;
+            }
+        }
+    }
+    told
+}
+
 #[test]
 fn a_disk_that_is_full_to_the_last_byte_is_emptied_by_loading_and_takes_again() {
     for (seed, capacity) in (0..200).zip((70_000..).step_by(37)) {
@@ -303,22 +359,100 @@ fn a_disk_that_is_full_to_the_last_byte_is_emptied_by_loading_and_takes_again() 
         let mut told = Vec::new();
         for _ in 0..3 {
             let before = told.len();
-            while let Ok(sequence) = log.append(&[b'x'; 100]) {
-                match log.commit() {
-                    Ok(()) => told.push(sequence),
-                    Err(refused) => {
-                        assert_eq!(refused, Refused::Full);
-                        break;
-                    }
-                }
-            }
+            told.extend(fill(&mut log));
             assert!(told.len() > before, "{capacity} bytes: nothing fits in the room that was made");
             // There is one segment, and no byte for the head of a second one but the reserve's.
             let sealed = log.seal().unwrap_or_else(|e| panic!("{capacity} bytes: {e}")).unwrap();
-            let rows: Vec<u64> = read(&disk, sealed.id).unwrap().into_iter().map(|(row, _)| row).collect();
+            // Were the room of the reserve filled, the next segment could not be sealed.
+            assert!(log.has_reserve() || fill(&mut log).is_empty());
+            told.extend(fill(&mut log));
+            let mut rows = Vec::new();
+            let more = log.seal().unwrap();
+            for Sealed { id, .. } in std::iter::once(sealed).chain(more) {
+                rows.extend(read(&disk, id).unwrap().into_iter().map(|(row, _)| row));
+                log.remove(&[id]).unwrap();
+            }
             assert_eq!(rows, told[before..]);
-            log.remove(&[sealed.id]).unwrap();
         }
+    }
+}
+
+#[test]
+fn what_was_taken_is_loaded_whoever_fills_the_disk_and_nothing_is_taken_until_there_is_room() {
+    for records in 1..60 {
+        let disk = ModelDisk::new(records, None);
+        disk.live(u64::MAX, false);
+        let (mut log, _) = Log::open(disk.clone(), Options::default()).unwrap();
+        let mut told: Vec<u64> = (0..records).map(|_| log.append(&[b'x'; 100]).unwrap()).collect();
+        log.commit().unwrap();
+        disk.holds(disk.used());
+        let mut rows = Vec::new();
+        for _ in 0..3 {
+            let sealed = log.seal().unwrap();
+            told.extend(fill(&mut log));
+            if let Some(Sealed { id, .. }) = sealed {
+                rows.extend(read(&disk, id).unwrap().into_iter().map(|(row, _)| row));
+                disk.holds(disk.used());
+                log.remove(&[id]).unwrap();
+            }
+        }
+        assert_eq!((rows, log.has_room()), (told, false), "{records} records");
+        disk.holds(usize::MAX);
+        assert_eq!((log.seal(), log.has_room()), (Ok(None), true));
+    }
+}
+
+#[test]
+fn records_that_were_refused_use_up_no_sequence() {
+    let disk = ModelDisk::new(1, None);
+    disk.live(u64::MAX, false);
+    disk.holds(70_000);
+    let (mut log, _) = Log::open(disk.clone(), Options::default()).unwrap();
+    let first = log.append(b"one").unwrap();
+    log.commit().unwrap();
+    for _ in 0..10 {
+        log.append(&[b'x'; 10_000]).unwrap();
+        assert_eq!(log.commit(), Err(Refused::Full));
+    }
+    assert_eq!(log.append(b"two"), Ok(first + 1));
+    log.commit().unwrap();
+    let sealed = log.seal().unwrap().unwrap();
+    assert_eq!(read(&disk, sealed.id).unwrap(), [(first, b"one".to_vec()), (first + 1, b"two".to_vec())]);
+}
+
+#[test]
+fn a_reserve_that_a_kill_left_empty_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    for left in [0, 100] {
+        std::fs::write(dir.path().join("reserve"), vec![1; left]).unwrap();
+        assert!(open(dir.path(), Options::default()).1.has_reserve());
+        assert_eq!(std::fs::metadata(dir.path().join("reserve")).unwrap().len(), 64 << 10);
+    }
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_is_set_aside_and_the_others_go_on() {
+    for is_open in [true, false] {
+        let disk = ModelDisk::new(1, None);
+        disk.live(u64::MAX, false);
+        let (mut log, _) = Log::open(disk.clone(), Options::default()).unwrap();
+        for text in ["one", "two"] {
+            log.append(text.as_bytes()).unwrap();
+            log.seal().unwrap();
+        }
+        let bad = log.sealed().next().unwrap().id;
+        disk.spoil(&log::file_name(bad.number));
+        if is_open {
+            assert_eq!(read(&disk, bad).unwrap_err().kind(), crate::error::Kind::Damaged);
+            log.set_aside(bad).unwrap();
+        } else {
+            let mended;
+            (log, mended) = Log::open(disk.clone(), Options::default()).unwrap();
+            assert!(matches!(mended[..], [Mended::SetAside { records_before: 0, .. }]), "{mended:?}");
+        }
+        let left: Vec<SegmentId> = log.sealed().map(|sealed| sealed.id).collect();
+        assert_eq!(left.len(), 1);
+        assert_eq!(read(&disk, left[0]).unwrap()[0].1, b"two");
     }
 }
 

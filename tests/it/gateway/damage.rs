@@ -41,7 +41,8 @@ fn a_damaged_segment_is_set_aside_and_loaded_by_itself_once_it_is_mended() {
     let decided = serde_json::json!({ "segments": keys }).to_string();
     std::fs::write(folder.join("batch.json"), decided).expect("written");
     let mut damaged = bytes[1].clone();
-    let middle = damaged.len() - 10;
+    // Behind it comes a mark, of 24 bytes.
+    let middle = damaged.len() - 34;
     damaged[middle] ^= 1;
     std::fs::write(&segments[1], damaged).expect("written");
 

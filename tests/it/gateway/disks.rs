@@ -32,8 +32,9 @@ fn after_a_sync_that_failed_the_gateway_ends_and_has_told_nobody_more_than_is_th
         println!("skipped: strace is not there, or may not trace");
         return;
     }
-    // Each thread counts its own: of the spool's it is a commit. The main thread has two as it starts.
-    for failing in [3, 7] {
+    // Each thread counts its own: of the spool's it is a commit. The main thread has four as it starts, of two logs
+    // and their reserves.
+    for failing in [5, 9] {
         let site = Site::new();
         let inject = format!("inject=fdatasync:error=EIO:when={failing}");
         // By -D the process that is waited for is the gateway, and not strace.

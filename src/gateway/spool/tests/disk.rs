@@ -30,6 +30,8 @@ struct State {
     lie: Option<Lie>,
     /// Bytes that fit on it.
     capacity: usize,
+    /// Files that cannot be read.
+    bad: Vec<usize>,
 }
 
 /// `None` removes the name. A rename is two of them that come or go together.
@@ -63,8 +65,9 @@ impl ModelDisk {
         let random = fastrand::Rng::with_seed(seed);
         let (inodes, unsynced) = (Vec::new(), Vec::new());
         let (names, durable_names) = (BTreeMap::new(), BTreeMap::new());
-        let (left, faults, capacity) = (0, true, usize::MAX);
-        let state = State { random, inodes, names, durable_names, unsynced, left, faults, lie, capacity };
+        let (left, faults, capacity, bad) = (0, true, usize::MAX, Vec::new());
+        let state =
+            State { random, inodes, names, durable_names, unsynced, left, faults, lie, capacity, bad };
         ModelDisk(Arc::new(Mutex::new(state)))
     }
 
@@ -81,6 +84,17 @@ impl ModelDisk {
     /// Nothing more fits on it than so many bytes, faults or none.
     pub(super) fn holds(&self, capacity: usize) {
         self.state().capacity = capacity;
+    }
+
+    pub(super) fn used(&self) -> usize {
+        self.state().used()
+    }
+
+    /// A sector of the file is bad.
+    pub(super) fn spoil(&self, name: &str) {
+        let mut state = self.state();
+        let inode = state.names[name];
+        state.bad.push(inode);
     }
 
     pub(super) fn is_dead(&self) -> bool {
@@ -126,6 +140,10 @@ impl State {
     /// One in `of`, as long as faults are on.
     fn fails(&mut self, of: u32) -> bool {
         self.faults && self.random.u32(..of) == 0
+    }
+
+    fn used(&self) -> usize {
+        self.names.values().map(|inode| self.inodes[*inode].content.len()).sum()
     }
 
     fn change_names(&mut self, group: Vec<NameChange>) {
@@ -189,6 +207,9 @@ impl Disk for ModelDisk {
         let mut state = self.state();
         state.operation()?;
         let inode = *state.names.get(name).ok_or(ErrorKind::NotFound)?;
+        if state.bad.contains(&inode) {
+            return Err(io::Error::from_raw_os_error(5));
+        }
         state.answer(state.inodes[inode].content.clone())
     }
 
@@ -237,8 +258,7 @@ impl DiskFile for ModelFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.disk.state();
         state.operation()?;
-        let used: usize = state.names.values().map(|inode| state.inodes[*inode].content.len()).sum();
-        let room = state.capacity.saturating_sub(used);
+        let room = state.capacity.saturating_sub(state.used());
         let (dies, full) = (state.left == 0, state.fails(15) || room < bytes.len());
         // A kill and a full disk both leave a part of a write behind.
         let part = if dies || full { state.random.usize(..=bytes.len()).min(room) } else { bytes.len() };
