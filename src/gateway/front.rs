@@ -38,6 +38,8 @@ pub struct Options {
     /// Of the one pipeline that is served.
     pub pipeline: String,
     pub columns: Columns,
+    /// By which those who load the rows know these columns.
+    pub columns_id: String,
     pub gate: Gate,
     pub limits: Limits,
     pub remembered: Remembered,
@@ -51,6 +53,7 @@ pub struct Options {
 struct Front {
     pipeline: String,
     columns: Columns,
+    columns_id: String,
     gate: Gate,
     memory: Memory,
     keys: Keys,
@@ -81,6 +84,7 @@ pub async fn start(options: Options, spool: Arc<Spool<Folder>>, letters: Vec<Hea
         memory: Memory::new(options.limits, options.gate.users()),
         pipeline: options.pipeline,
         columns: options.columns,
+        columns_id: options.columns_id,
         gate: options.gate,
         keys,
         spool,
@@ -164,8 +168,9 @@ impl Front {
             let (unix_ms, pipeline) = (self.clock.unix_millis(), self.pipeline.clone());
             let id = new_id(unix_ms);
             let (accepted, rejected, ignored) = (0, Vec::new(), Vec::new());
-            let user = user.to_string();
-            let head = Head { id, pipeline, unix_ms, user, is_lines, accepted, rejected, ignored, key };
+            let (user, columns) = (user.to_string(), Some(self.columns_id.clone()));
+            let head =
+                Head { id, pipeline, unix_ms, user, is_lines, accepted, columns, rejected, ignored, key };
             let stored = self.store_once(head, bytes).await;
             drop(memory);
             stored

@@ -135,7 +135,7 @@ pub(super) fn key_of(user: &str, pipeline: &str, key: &[u8], body: &[u8], is_lin
 fn weight(head: &Head) -> usize {
     let rejected = head.rejected.iter().map(|r| 100 + r.field.as_ref().map_or(0, String::len));
     let ignored = head.ignored.iter().map(|name| 50 + name.len());
-    500 + rejected.chain(ignored).sum::<usize>()
+    540 + rejected.chain(ignored).sum::<usize>()
 }
 
 #[cfg(test)]
@@ -155,6 +155,7 @@ mod tests {
             user: user.into(),
             is_lines: false,
             accepted: 1,
+            columns: None,
             rejected: Vec::new(),
             ignored: Vec::new(),
             key: Some(key),
@@ -163,7 +164,7 @@ mod tests {
 
     #[tokio::test]
     async fn keys_of_a_user_are_forgotten_by_number_and_by_age_the_oldest_first() {
-        let remembered = Remembered { bytes_max: 3200, age_max: Duration::from_millis(100) };
+        let remembered = Remembered { bytes_max: 3400, age_max: Duration::from_millis(100) };
         let keys = Keys::new(remembered, 2);
         keys.restore(head_of("bob", 0, 0));
         for number in 0..5 {

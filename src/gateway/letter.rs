@@ -29,6 +29,9 @@ pub struct Head {
     /// Lines, each of which is a record; else values in an array or one after the other.
     pub is_lines: bool,
     pub accepted: u64,
+    /// An id of the columns by which it was judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<Rejected>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -116,6 +119,7 @@ mod tests {
             user: "é\n".into(),
             is_lines: true,
             accepted: 2,
+            columns: Some("c".into()),
             rejected: vec![rejected],
             ignored: vec!["x".into()],
             key: Some(Key { key_sha256: "a".into(), body_sha256: "b".into() }),

@@ -37,6 +37,7 @@ mod body;
 pub mod client;
 mod describe;
 pub mod front;
+mod judged;
 mod kept_keys;
 mod keys;
 mod letter;

@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 use super::auth::{Gate, Ration, Users};
 use super::body::Limits;
 use super::front;
+use super::judged::JudgedBy;
 use super::kept_keys::KeptKeys;
 use super::keys::Remembered;
 use super::letter::{Head, Letter};
@@ -64,7 +65,13 @@ impl Gateway {
     pub async fn start(settings: Settings) -> Result<Gateway> {
         let pipeline = &settings.pipeline;
         let (effects, remembered) = (Effects::default(), Remembered::default());
-        let gate = Gate::new(Users::read(&settings.auth_file)?, Ration::default())?;
+        let users = Users::read(&settings.auth_file)?;
+        if let Some(unknown) = settings.track.iter().flat_map(|t| &t.operators).find(|name| !users.has(name))
+        {
+            let shown = settings.auth_file.display();
+            return Err(Error::usage(format!("`--operator {unknown}` is no user of `{shown}`")));
+        }
+        let gate = Gate::new(users, Ration::default())?;
         let store = open_store(pipeline, &effects)?;
         let scratch = match pipeline.limits.spill_dir.as_str() {
             "" => store.scratch(),
@@ -75,11 +82,13 @@ impl Gateway {
         let disk = Folder::open(&settings.spool_dir)?;
         let (log, mended) = Log::open(disk.clone(), settings.spool)?;
         tell(&mended);
+        let columns_disk = Folder::open(&settings.spool_dir.join("columns"))?;
+        let judged_by = JudgedBy::open(&columns_disk, &pipeline.name, &pipeline.columns)?;
         let keys_disk = Folder::open(&settings.spool_dir.join("keys"))?;
         let clock = effects.clock.clone();
         let (keys, mut heads, mended) = KeptKeys::open(keys_disk, remembered.age_max, clock.clone())?;
         tell(&mended);
-        heads.extend(waiting(&disk, &log)?);
+        heads.extend(waiting(&disk, &log, &judged_by)?);
         let metrics = Arc::new(Metrics::new());
         let told = Arc::clone(&metrics);
         let commits = CommitOptions {
@@ -123,6 +132,7 @@ impl Gateway {
             tls: settings.tls,
             pipeline: pipeline.name.clone(),
             columns: pipeline.columns.clone(),
+            columns_id: judged_by.id().to_owned(),
             gate,
             limits: settings.limits,
             remembered,
@@ -194,12 +204,13 @@ async fn connect(pipeline: &Pipeline, effects: &Effects) -> Result<BigQuery> {
     .await
 }
 
-/// The requests whose rows wait in the spool.
-fn waiting(disk: &Folder, log: &Log<Folder>) -> Result<Vec<Head>> {
+/// The requests with keys whose rows wait in the spool; all of its rows must say what they said.
+fn waiting(disk: &Folder, log: &Log<Folder>, judged_by: &JudgedBy) -> Result<Vec<Head>> {
     let mut heads = Vec::new();
     for sealed in log.sealed() {
         for (_, bytes) in spool::read(disk, sealed.id)? {
             let head = Letter::parse(&bytes)?.head;
+            judged_by.check(&head)?;
             if head.key.is_some() {
                 heads.push(head);
             }

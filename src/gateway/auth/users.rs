@@ -59,6 +59,10 @@ impl Users {
         Ok(Users { hashes, nobody })
     }
 
+    pub fn has(&self, user: &str) -> bool {
+        self.hashes.contains_key(user)
+    }
+
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.hashes.keys().map(String::as_str)
     }

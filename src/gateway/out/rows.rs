@@ -185,8 +185,18 @@ mod tests {
         let judged = judge(body.as_bytes(), Format::Json, &columns()).unwrap();
         let (accepted, rejected, ignored) = (judged.accepted, judged.rejected, judged.ignored);
         let (id, pipeline, user) = (id.into(), "p".into(), "u".into());
-        let head =
-            Head { id, pipeline, unix_ms, user, is_lines: false, accepted, rejected, ignored, key: None };
+        let head = Head {
+            id,
+            pipeline,
+            unix_ms,
+            user,
+            is_lines: false,
+            accepted,
+            columns: None,
+            rejected,
+            ignored,
+            key: None,
+        };
         Letter { head, body: body.as_bytes().to_vec() }
     }
 

@@ -361,6 +361,7 @@ mod tests {
             user: "ann".into(),
             is_lines: true,
             accepted: 100,
+            columns: None,
             rejected: Vec::new(),
             ignored: Vec::new(),
             key: None,

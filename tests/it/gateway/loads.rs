@@ -206,6 +206,38 @@ fn rows_are_taken_while_bigquery_is_away_and_loaded_when_it_is_back() {
     assert!(table.len() == 5 && table.values().all(|n| *n == 1), "{table:?}");
 }
 
+/// They were loaded into the other pipeline's table, without a value.
+#[test]
+fn rows_of_another_pipeline_are_not_loaded() {
+    let site = Site::new();
+    site.warehouse.lock().expect("no panic").kill();
+    let gateway = site.gateway();
+    assert_eq!(site.post("", &row("a")).expect("an answer").status, 200);
+    gateway.signal("-TERM");
+    assert!(gateway.end().success(), "{}", site.said());
+    let other = "name = \"other\"\n[warehouse]\ndataset = \"d\"\ntable = \"t\"\n[[columns]]\nname = \"x\"\ntype = \"STRING\"\n";
+    site.context.write("other.toml", other);
+    let ended: Ended = site
+        .program(&[
+            "gateway",
+            "other.toml",
+            "--auth-file",
+            "users.txt",
+            "--spool",
+            "spool",
+            "--listen",
+            "127.0.0.1:0",
+        ])
+        .output()
+        .expect("it runs")
+        .into();
+    assert_eq!(ended.code, 2, "{ended:?}");
+    assert!(ended.stderr.contains("the spool has rows of the pipeline `inventory`"), "{ended:?}");
+    site.warehouse.lock().expect("no panic").restart(&site.context);
+    let _gateway = site.gateway();
+    assert_eq!(site.wait_for(1).into_keys().collect::<Vec<_>>(), ["a"]);
+}
+
 #[test]
 fn two_gateways_never_share_a_spool() {
     let site = Site::new();

@@ -140,6 +140,7 @@ impl Gateway {
             tls,
             pipeline: "inventory".into(),
             columns: columns(),
+            columns_id: String::new(),
             gate: Gate::new(Users::parse(&users, "users").expect("users"), ration).expect("a gate"),
             limits,
             remembered: Remembered::default(),
