@@ -67,6 +67,11 @@ impl KeptKeys {
         self.forget_old()
     }
 
+    /// Ends a process's work.
+    pub(super) fn close(&mut self) {
+        self.log.close();
+    }
+
     /// Whether the disk has failed to sync.
     pub(super) fn has_stopped(&self) -> bool {
         self.log.has_stopped()

@@ -140,6 +140,7 @@ impl Out {
         {
             tracing::warn!(%error, "rows that were sent are sent again after the next start");
         }
+        self.keys.close();
         Ok(())
     }
 

@@ -206,8 +206,7 @@ impl<D: Disk> Committer<D> {
             self.commit();
             self.bytes.store(self.log.bytes(), Ordering::Relaxed);
         }
-        // Then the next start has nothing to write anew. It does without.
-        let _ = self.log.mark_end();
+        self.log.close();
     }
 
     fn take(&mut self, order: Order) {

@@ -123,6 +123,12 @@ impl DiskFile for File {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.sync_data()
+        self.sync_data()?;
+        // Somebody has deleted it: nothing that is written there will be found.
+        #[cfg(unix)]
+        if std::os::unix::fs::MetadataExt::nlink(&self.metadata()?) == 0 {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the file was deleted"));
+        }
+        Ok(())
     }
 }

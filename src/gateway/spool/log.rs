@@ -232,7 +232,7 @@ impl<D: Disk> Log<D> {
 
     /// Says at the end of the active segment that all of it is durable. More records may come behind that, and
     /// another mark. There must be nothing pending.
-    pub(super) fn mark_end(&mut self) -> Result<(), Refused> {
+    fn mark_end(&mut self) -> Result<(), Refused> {
         self.check()?;
         let active = &mut self.active;
         if active.records == 0 {
@@ -247,6 +247,15 @@ impl<D: Disk> Log<D> {
     /// Segments that wait to be loaded, in their order.
     pub fn sealed(&self) -> impl Iterator<Item = Sealed> + '_ {
         self.sealed.values().copied()
+    }
+
+    /// Ends a process's work, so that the next start has nothing to write anew. What cannot be done is done without.
+    pub fn close(&mut self) {
+        // On a full disk the reserve has room for it.
+        if self.mark_end() == Err(Refused::Full) && self.disk.remove(RESERVE).is_ok() {
+            self.has_reserve = false;
+            let _ = self.mark_end();
+        }
     }
 
     /// Forgets segments whose records are durable elsewhere: the first one last, and only once the others

@@ -403,6 +403,25 @@ fn what_was_taken_is_loaded_whoever_fills_the_disk_and_nothing_is_taken_until_th
 }
 
 #[test]
+fn a_stop_on_a_full_disk_leaves_what_can_be_started_there() {
+    for (seed, capacity) in (0..200).zip((70_000..).step_by(37)) {
+        let disk = ModelDisk::new(seed, None);
+        disk.live(u64::MAX, false);
+        disk.holds(capacity);
+        let (mut log, _) = Log::open(disk.clone(), Options::default()).unwrap();
+        let told = fill(&mut log);
+        log.close();
+        let (mut log, mended) = Log::open(disk.clone(), Options::default()).unwrap();
+        assert_eq!(mended, []);
+        let sealed = log.sealed().next().unwrap();
+        let rows: Vec<u64> = read(&disk, sealed.id).unwrap().into_iter().map(|(row, _)| row).collect();
+        assert_eq!(rows, told, "{capacity} bytes");
+        log.remove(&[sealed.id]).unwrap();
+        assert!(log.has_room());
+    }
+}
+
+#[test]
 fn records_that_were_refused_use_up_no_sequence() {
     let disk = ModelDisk::new(1, None);
     disk.live(u64::MAX, false);

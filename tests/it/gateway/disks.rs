@@ -76,6 +76,18 @@ fn after_a_sync_that_failed_the_gateway_ends_and_has_told_nobody_more_than_is_th
 }
 
 #[test]
+fn nothing_is_acknowledged_into_a_spool_that_was_deleted() {
+    let site = Site::new();
+    let gateway = site.gateway();
+    assert_eq!(site.post("", &row("a")).expect("an answer").status, 200);
+    std::fs::remove_dir_all(site.context.path("spool")).expect("deleted");
+    let answer = site.post("", &row("b"));
+    assert!(answer.as_ref().is_none_or(|a| a.problem() == "503 spool_stopped"), "{answer:?}");
+    assert_eq!(gateway.end().code(), Some(1));
+    assert!(site.said().contains("the file was deleted"), "{}", site.said());
+}
+
+#[test]
 fn a_full_disk_is_503_until_rows_are_loaded_and_drops_none() {
     if !works(&["unshare", "-m", "sh", "-c", "mount -t tmpfs -o size=4m none /mnt"]) {
         println!("skipped: a disk of the test's own needs root");
