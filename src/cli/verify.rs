@@ -23,8 +23,8 @@ Exit code 7 where something differs, 5 where the journal itself is damaged, 3 wh
 right and windows are still to load (with --offline: to stage). Every difference is printed.
 
 With --format json: runs, checked (windows, batches, entries, files, bytes, rows, rejects_files, partitions,
-source_counts), mismatches (run, window, partition, file, what, expected, found), unfinished, superseded,
-damaged, offline, peak_rss_bytes.
+source_counts), mismatches (run, window, partition, file, what, expected, found), unfinished,
+not_compared, superseded, damaged, offline, peak_rss_bytes.
 
 Examples:
   api2bq verify flows
@@ -122,6 +122,9 @@ fn text(report: &Report, source_asked: bool) -> String {
         true => "BigQuery    left out\n".to_owned(),
         false => format!("BigQuery    {} partitions\n", count(checked.partitions)),
     };
+    for table in &report.not_compared {
+        text += &format!("not asked   `{table}`, to which rows were streamed\n");
+    }
     if source_asked {
         text += &format!("source      {} windows counted\n", count(checked.source_counts));
     }

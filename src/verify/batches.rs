@@ -77,6 +77,8 @@ pub(super) async fn prove(against: Against<'_>, holdings: &Holdings, report: &mu
             && !streamed.contains(table.as_str())
     });
     report.checked.partitions += brought.len() as u64;
+    report.not_compared = streamed.into_iter().map(str::to_owned).collect();
+    report.not_compared.sort_unstable();
     for attempt in 1.. {
         let mut differing = Vec::new();
         for ((table, partition), expected) in brought {

@@ -18,6 +18,8 @@ pub struct Report {
     pub mismatches: Vec<Mismatch>,
     /// Windows that are not in their partitions, with the reason where one is known.
     pub unfinished: Vec<Unfinished>,
+    /// Tables that rows were streamed to: how many of each day is not in the journal.
+    pub not_compared: Vec<String>,
     /// Partitions that another run has loaded since.
     pub superseded: Vec<Superseded>,
     /// Plans and journal entries that cannot be read, of any run.
@@ -101,10 +103,16 @@ impl Report {
                 1 => String::new(),
                 more => format!(" (and {} more)", more - 1),
             };
-            return Err(Error::new(Kind::Mismatch, format!("{first}{more}")).hint(
-                "the same backfill loads a changed partition again, and fetches again what is still to load; \
-                 with `--new-run` it does both for all",
-            ));
+            let next = match first.run.starts_with("gateway") {
+                true => {
+                    "compare the table with what was sent: what a gateway has loaded it does not load again"
+                }
+                false => {
+                    "the same backfill loads a changed partition again, and fetches again what is still to load; \
+                     with `--new-run` it does both for all"
+                }
+            };
+            return Err(Error::new(Kind::Mismatch, format!("{first}{more}")).hint(next));
         }
         if let Some(Unfinished { run, window, state, .. }) = self.unfinished.first() {
             let more = match self.unfinished.len() {
