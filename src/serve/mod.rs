@@ -295,6 +295,10 @@ async fn check_host(addr: SocketAddr, hosts: Arc<[String]>, request: Request, ne
         let close = [(header::CONNECTION, "close")];
         return (StatusCode::BAD_REQUEST, close, format!("{wrong}\n")).into_response();
     }
+    if request.headers().get_all(header::HOST).iter().nth(1).is_some() {
+        return (StatusCode::BAD_REQUEST, [(header::CONNECTION, "close")], "two Host headers\n")
+            .into_response();
+    }
     let host_is_allowed = |host: &str, addr| is_allowed(host, &hosts, addr);
     let host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
     if !host_is_allowed(host, addr) {

@@ -152,6 +152,9 @@ async fn heads_that_proxies_read_in_two_ways_are_refused() {
         format!(
             "POST /v1/inventory HTTP/1.1\r\n{fixed}Content-Length: 30\r\nTransfer-Encoding: chunked\r\n\r\n{chunked}"
         ),
+        format!(
+            "POST /v1/inventory HTTP/1.1\r\n{fixed}Host: evil.example\r\nContent-Length: 30\r\n\r\n{ROW}"
+        ),
         // G14
         format!(
             "POST /v1/inventory HTTP/1.1\r\n{fixed}Content-Length: 30\r\nContent-Length: 31\r\n\r\n{ROW} "
