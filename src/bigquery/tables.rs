@@ -217,7 +217,7 @@ fn field_info(field: &Value) -> FieldInfo {
 fn agree(id: &TableId, found: &TableInfo, columns: &Columns) -> Result<()> {
     if !found.partitioned_by_day {
         return Err(Error::usage(format!("table `{id}` is not partitioned by ingestion day"))
-            .hint("name another `warehouse.staging_table`; it is created when missing"));
+            .hint("name another table in `[warehouse]`; it is created when missing"));
     }
     for column in columns.iter() {
         let field = found.fields.iter().find(|field| field.name.eq_ignore_ascii_case(&column.name));

@@ -14,6 +14,7 @@ use crate::config::Pipeline;
 use crate::error::{Error, Result};
 use crate::gateway::{Gateway, Limits, Pace, Settings, spool, track};
 use crate::serve::Tls;
+use crate::telemetry::say;
 
 /// Take JSON rows by HTTP, acknowledge them once durable, load them once
 #[derive(Debug, clap::Args)]
@@ -92,7 +93,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     load_every: Option<Duration>,
     /// Load jobs a day, failed ones included; then rows wait until the next day
-    #[arg(long, default_value_t = 1400, value_name = "N")]
+    #[arg(long, default_value_t = 1400, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1500))]
     jobs_per_day: u64,
     /// Bytes of a body, packed and unpacked, in MiB
     #[arg(long, default_value_t = 16, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=64))]
@@ -141,8 +142,10 @@ pub(super) async fn run(args: Args) -> Result<()> {
     }));
     let pipeline = Pipeline::resolve_for_gateway(&name, &set)?;
     let every = args.load_every.unwrap_or(Pace::every(pipeline.gateway.way_out()?));
-    if every.is_zero() {
-        return Err(Error::usage("`--load-every` must be longer than nothing"));
+    for (flag, time) in [("--load-every", every), ("--keep", args.keep)] {
+        if time.is_zero() {
+            return Err(Error::usage(format!("`{flag}` must be longer than nothing")));
+        }
     }
     let tls = match (&args.tls_cert, &args.tls_key) {
         (Some(certificate), Some(key)) => Some(Tls::read(certificate, key)?),
@@ -186,7 +189,7 @@ async fn reload_on_hangup(tls: Option<Tls>) -> Infallible {
     {
         while hangup.recv().await.is_some() {
             match tls.reload() {
-                Ok(()) => tracing::info!("certificate and key were read again"),
+                Ok(()) => say("certificate and key were read again\n"),
                 Err(error) => tracing::error!(%error, "the certificate stays as it was"),
             }
         }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Tally, date_of};
 use crate::cli::output;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gateway::spool::{Place, peek};
 use crate::ledger::batches::Batch;
 use crate::ledger::ended::Ended;
@@ -105,6 +105,10 @@ impl Shown {
 
 impl Spool {
     fn of(folder: &Path) -> Result<Spool> {
+        if !folder.is_dir() {
+            return Err(Error::usage(format!("there is no spool at `{}`", folder.display()))
+                .hint("`api2bq gateway --spool` makes one"));
+        }
         let segments = peek(folder)?;
         let set_aside = segments.iter().filter(|segment| segment.place == Place::SetAside).count() as u64;
         let waiting = segments.iter().filter(|s| s.place != Place::SetAside && s.has_records());

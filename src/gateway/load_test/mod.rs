@@ -181,7 +181,7 @@ impl Test {
             }
             let (due_at, sent_at) = (self.due_at(request), Instant::now());
             if sent_at > give_up_at {
-                self.tally().failed("never sent".to_owned());
+                self.tally().failed("never sent".to_owned(), sent_at);
                 continue;
             }
             let body = self.rows.body(request, self.rows_per_request);
@@ -193,7 +193,7 @@ impl Test {
                 Ok(Submitted { accepted, rejected }) => {
                     tally.taken(accepted, rejected.len() as u64, ended_at - due_at, ended_at);
                 }
-                Err(failure) => tally.failed(failure.to_string()),
+                Err(failure) => tally.failed(failure.to_string(), ended_at),
             }
             drop(tally);
             answered(u64::from(self.rows_per_request));

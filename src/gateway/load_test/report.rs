@@ -193,8 +193,9 @@ impl Tally {
         self.last = self.last.max(Some(ended_at));
     }
 
-    pub(super) fn failed(&mut self, what: String) {
+    pub(super) fn failed(&mut self, what: String, ended_at: Instant) {
         *self.failures.entry(what).or_default() += 1;
+        self.last = self.last.max(Some(ended_at));
     }
 
     /// Of `sent` requests, those that are neither accepted nor failed have had no answer.
