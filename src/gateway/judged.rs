@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::letter::Head;
+use super::letter::{Head, Letter};
 use super::spool::{Disk, DiskFile, Folder};
 use crate::error::{Error, Kind, Result};
 use crate::schema::{Column, Columns};
@@ -26,7 +26,11 @@ const ID_LENGTH: usize = 16;
 impl JudgedBy {
     /// Those that `disk` has, with `now` among them before any body is.
     pub(super) fn open(disk: &Folder, pipeline: &str, now: &Columns) -> Result<JudgedBy> {
-        let cannot = |e| Error::failed("cannot keep the spool's columns").caused_by(e);
+        let cannot = |e| {
+            Error::failed("cannot keep the spool's columns")
+                .caused_by(e)
+                .hint("free some space on its disk, or look after it")
+        };
         let bytes = serde_json::to_vec(now)
             .map_err(|e| Error::failed("cannot write the pipeline's columns").caused_by(e))?;
         let id = sha256_hex(&bytes)[..ID_LENGTH].to_owned();
@@ -34,7 +38,9 @@ impl JudgedBy {
         for name in disk.list().map_err(cannot)? {
             let Some(id) = name.strip_suffix(".json") else { continue };
             // What cannot be read is of no body, or missing for it.
-            if let Ok(columns) = serde_json::from_slice(&disk.read(&name).map_err(cannot)?) {
+            if let Ok(bytes) = disk.read(&name)
+                && let Ok(columns) = serde_json::from_slice(&bytes)
+            {
                 earlier.insert(id.to_owned(), columns);
             }
         }
@@ -45,11 +51,12 @@ impl JudgedBy {
                 let mut file = disk.create(&draft)?;
                 file.append(&bytes)?;
                 file.sync()?;
-                disk.rename(&draft, &name)?;
-                disk.sync_folder()
+                disk.rename(&draft, &name)
             };
             write().map_err(cannot)?;
         }
+        // A kill may have come before the name was durable.
+        disk.sync_folder().map_err(cannot)?;
         Ok(JudgedBy { pipeline: pipeline.to_owned(), now: now.clone(), id, earlier })
     }
 
@@ -59,7 +66,16 @@ impl JudgedBy {
     }
 
     /// An error, unless the rows of a body say now what they said to whoever judged it.
-    pub(super) fn check(&self, head: &Head) -> Result<()> {
+    pub(super) fn check(&self, letter: &Letter) -> Result<()> {
+        self.check_columns(&letter.head)?;
+        if letter.head.columns.as_ref() != Some(&self.id) {
+            // A column that is new, or REQUIRED now, may not fit.
+            letter.each_batch(&self.now, |_| Ok(()))?;
+        }
+        Ok(())
+    }
+
+    fn check_columns(&self, head: &Head) -> Result<()> {
         if head.pipeline != self.pipeline {
             let Head { pipeline, .. } = head;
             return Err(Error::usage(format!("the spool has rows of the pipeline `{pipeline}`"))
@@ -118,9 +134,10 @@ mod tests {
             "id": "", "pipeline": "orders", "unix_ms": 0, "user": "", "is_lines": false, "accepted": 1,
             "columns": id,
         });
-        let head: Head = serde_json::from_value(head).unwrap();
+        let body = br#"{"a":"x","x":7,"new":"many"}"#.to_vec();
+        let letter = Letter { head: serde_json::from_value(head).unwrap(), body };
         let said = |pipeline: &str, now: &Columns| {
-            open(pipeline, now).check(&head).map_err(|error| error.to_string())
+            open(pipeline, now).check(&letter).map_err(|error| error.to_string())
         };
         assert_eq!(said("orders", &before), Ok(()));
         let more = columns(&[("n", number, Some("x")), ("new", text, None), ("a", text, None)]);
@@ -133,8 +150,10 @@ mod tests {
             let said = said("orders", &wrong).unwrap_err();
             assert!(said.contains("a column `n` NUMERIC from `x`"), "{said}");
         }
+        let unfit = columns(&[("a", text, None), ("n", number, Some("x")), ("new", number, None)]);
+        assert!(said("orders", &unfit).unwrap_err().contains("0 of them fit the columns now"));
         assert!(said("inventory", &before).unwrap_err().contains("rows of the pipeline `orders`"));
         std::fs::remove_file(dir.path().join(format!("{id}.json"))).unwrap();
-        assert_eq!(open("orders", &more).check(&head).unwrap_err().kind(), Kind::Damaged);
+        assert_eq!(open("orders", &more).check(&letter).unwrap_err().kind(), Kind::Damaged);
     }
 }

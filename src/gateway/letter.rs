@@ -85,12 +85,18 @@ impl Letter {
         columns: &Columns,
         take: impl FnMut(RecordBatch) -> Result<()>,
     ) -> Result<()> {
-        let decoder = payload::each_batch(&self.body, self.head.format(), columns, take)?;
+        let Head { accepted, rejected, id, .. } = &self.head;
+        let mut decoder = payload::each_batch(&self.body, self.head.format(), columns, take)?;
         let rows = decoder.counts().rows;
-        if rows != self.head.accepted {
-            let Head { accepted, id, .. } = &self.head;
-            let message =
-                format!("{accepted} rows of `{id}` were accepted, and {rows} of them fit the columns now");
+        let are_others =
+            rejected.iter().map(|row| row.index).ne(decoder.take_rejects().iter().map(|row| row.index));
+        if rows != *accepted || are_others {
+            let message = match are_others && rows == *accepted {
+                true => format!("rows of `{id}` were accepted, and others fit the columns now"),
+                false => {
+                    format!("{accepted} rows of `{id}` were accepted, and {rows} of them fit the columns now")
+                }
+            };
             return Err(Error::usage(message)
                 .hint("start the gateway with the columns it had, until its spool is empty"));
         }

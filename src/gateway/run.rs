@@ -209,8 +209,9 @@ fn waiting(disk: &Folder, log: &Log<Folder>, judged_by: &JudgedBy) -> Result<Vec
     let mut heads = Vec::new();
     for sealed in log.sealed() {
         for (_, bytes) in spool::read(disk, sealed.id)? {
-            let head = Letter::parse(&bytes)?.head;
-            judged_by.check(&head)?;
+            let letter = Letter::parse(&bytes)?;
+            judged_by.check(&letter)?;
+            let head = letter.head;
             if head.key.is_some() {
                 heads.push(head);
             }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
 
 use super::disk::{Disk, DiskFile};
 use super::mend::{After, Mended, is_of_the_disk, mend, set_aside};
@@ -61,6 +63,7 @@ pub struct Log<D: Disk> {
     /// Of no segment there ever was.
     next_number: u64,
     has_reserve: bool,
+    reserve_tried: Instant,
     stopped: Option<String>,
 }
 
@@ -72,8 +75,6 @@ struct Active<F> {
     durable: u64,
     records: u64,
     next_sequence: u64,
-    /// That of the first record that is pending.
-    pending_from: u64,
     pending: Vec<u8>,
     pending_records: u64,
     /// The last write did not fit on the disk, and was taken back.
@@ -83,6 +84,7 @@ struct Active<F> {
 /// A file that makes room when it goes.
 const RESERVE: &str = "reserve";
 const RESERVE_BYTES: usize = 64 << 10;
+const RESERVE_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) fn file_name(number: u64) -> String {
     format!("{number:016x}.seg")
@@ -121,7 +123,10 @@ impl<D: Disk> Log<D> {
         }
         let mut has_reserve = true;
         let active = start_next(&disk, &mut next_number, &mut has_reserve);
-        let active = active.map_err(|e| failed("start a segment", e))?;
+        let active = active.map_err(|e| {
+            failed("start a segment", e)
+                .hint("free some space on its disk, or look after it; nothing is lost")
+        })?;
         // Not before: the highest number that was ever used must be among the files.
         for number in empty {
             disk.remove(&file_name(number)).map_err(|e| failed("remove an empty segment", e))?;
@@ -129,8 +134,18 @@ impl<D: Disk> Log<D> {
         disk.sync_folder().map_err(|e| failed("sync its folder", e))?;
         let has_reserve = has_reserve && keep_reserve(&disk);
         let sealed_bytes = sealed.values().map(|sealed: &Sealed| sealed.bytes).sum();
-        let stopped = None;
-        let log = Log { disk, options, sealed, sealed_bytes, active, next_number, has_reserve, stopped };
+        let (reserve_tried, stopped) = (Instant::now(), None);
+        let log = Log {
+            disk,
+            options,
+            sealed,
+            sealed_bytes,
+            active,
+            next_number,
+            has_reserve,
+            reserve_tried,
+            stopped,
+        };
         Ok((log, mended))
     }
 
@@ -179,8 +194,6 @@ impl<D: Disk> Log<D> {
             return match active.file.truncate(active.durable).and_then(|()| active.file.sync()) {
                 Ok(()) => {
                     active.was_full = true;
-                    // Nobody was told these.
-                    active.next_sequence = active.pending_from;
                     tracing::warn!(%error, "the spool cannot be written");
                     Err(Refused::Full)
                 }
@@ -192,7 +205,6 @@ impl<D: Disk> Log<D> {
             return Err(self.stop("cannot sync a segment", &error));
         }
         active.was_full = false;
-        active.pending_from = active.next_sequence;
         active.durable += bytes;
         active.records += records;
         Ok(())
@@ -206,8 +218,10 @@ impl<D: Disk> Log<D> {
         }
         // Nothing that is known of the disk is from now.
         self.active.was_full = false;
-        self.has_reserve = self.has_reserve || keep_reserve(&self.disk);
-        if self.active.records == 0 {
+        self.keep_reserve();
+        // Refused records use sequences up too: one of them that comes back with a power loss is told from others
+        // by having one of its own.
+        if self.active.records == 0 && !self.active.is_used_up() {
             return Ok(None);
         }
         match self.mark_end() {
@@ -224,6 +238,11 @@ impl<D: Disk> Log<D> {
             }
         };
         let Active { id, durable: bytes, records, .. } = std::mem::replace(&mut self.active, next);
+        if records == 0 {
+            // Else the next start finds it.
+            let _ = self.disk.remove(&file_name(id.number));
+            return Ok(None);
+        }
         let sealed = Sealed { id, records, bytes };
         self.sealed.insert(id.number, sealed);
         self.sealed_bytes += bytes;
@@ -271,7 +290,7 @@ impl<D: Disk> Log<D> {
             self.disk.sync_folder().map_err(|e| failed("sync its folder", e))?;
         }
         self.remove_one(*first)?;
-        self.has_reserve = self.has_reserve || keep_reserve(&self.disk);
+        self.keep_reserve();
         Ok(())
     }
 
@@ -314,16 +333,27 @@ impl<D: Disk> Log<D> {
     }
 
     /// False when it is full, or was when it was last written to and nothing was sealed since.
-    pub fn has_room(&self) -> bool {
-        self.has_reserve
+    pub fn has_room(&mut self) -> bool {
+        self.has_reserve()
             && !self.active.was_full
             && self.bytes() + (RECORD_HEAD_BYTES as u64) < self.options.disk_bytes_max
     }
 
     /// Whether there is something to give up for the next segment. Without it no record should be taken: the last
     /// bytes of the disk would be gone, and what is in the active segment could never be sealed, and loaded.
-    pub fn has_reserve(&self) -> bool {
+    ///
+    /// Looked for now and then, also while nothing can be loaded: somebody else may have made room.
+    pub fn has_reserve(&mut self) -> bool {
+        if self.reserve_tried.elapsed() >= RESERVE_EVERY {
+            self.keep_reserve();
+        }
         self.has_reserve
+    }
+
+    fn keep_reserve(&mut self) {
+        if !self.has_reserve {
+            (self.has_reserve, self.reserve_tried) = (keep_reserve(&self.disk), Instant::now());
+        }
     }
 
     pub fn pending_bytes(&self) -> usize {
@@ -402,12 +432,16 @@ fn start_next<D: Disk>(
         start(disk, *next_number - 1)
     };
     match start_one() {
-        Err(error) if !error.is_sync && disk.remove(RESERVE).is_ok() => {
+        Err(error) if !error.is_sync && is_full(&error.error) && disk.remove(RESERVE).is_ok() => {
             *has_reserve = false;
             start_one()
         }
         started => started,
     }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 struct StartError {
@@ -439,7 +473,6 @@ fn start<D: Disk>(disk: &D, number: u64) -> Result<Active<D::File>, StartError> 
         durable: HEAD_BYTES as u64,
         records: 0,
         next_sequence: id.first_sequence(),
-        pending_from: id.first_sequence(),
         pending: Vec::new(),
         pending_records: 0,
         was_full: false,

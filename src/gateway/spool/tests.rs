@@ -421,22 +421,33 @@ fn a_stop_on_a_full_disk_leaves_what_can_be_started_there() {
     }
 }
 
+/// They would have been given to records of the next segment too.
 #[test]
-fn records_that_were_refused_use_up_no_sequence() {
+fn refused_records_that_use_up_the_sequences_of_a_segment_are_the_last_of_it() {
     let disk = ModelDisk::new(1, None);
     disk.live(u64::MAX, false);
     disk.holds(70_000);
     let (mut log, _) = Log::open(disk.clone(), Options::default()).unwrap();
-    let first = log.append(b"one").unwrap();
+    let use_up = |log: &mut Log<ModelDisk>| {
+        for _ in 0..=segment::SEQUENCES_MAX / 2 / 100_000 {
+            for _ in 0..100_000 {
+                log.append(b"x").unwrap();
+            }
+            assert_eq!(log.commit(), Err(Refused::Full));
+        }
+    };
+    use_up(&mut log);
+    let first = log.append(b"x").unwrap() / segment::SEQUENCES_MAX;
     log.commit().unwrap();
-    for _ in 0..10 {
-        log.append(&[b'x'; 10_000]).unwrap();
-        assert_eq!(log.commit(), Err(Refused::Full));
-    }
-    assert_eq!(log.append(b"two"), Ok(first + 1));
+    assert_eq!(log.sealed().count(), 1, "it is sealed at once");
+    let next = log.append(b"y").unwrap();
+    assert_eq!(next, (first + 1) * segment::SEQUENCES_MAX);
     log.commit().unwrap();
-    let sealed = log.seal().unwrap().unwrap();
-    assert_eq!(read(&disk, sealed.id).unwrap(), [(first, b"one".to_vec()), (first + 1, b"two".to_vec())]);
+    // The same without a record in it.
+    use_up(&mut log);
+    log.seal().unwrap();
+    let rows = log.sealed().flat_map(|sealed| read(&disk, sealed.id).unwrap()).map(|(_, row)| row);
+    assert_eq!(rows.collect::<Vec<_>>(), [b"x", b"y"]);
 }
 
 #[test]
@@ -444,7 +455,8 @@ fn a_reserve_that_a_kill_left_empty_is_made_anew() {
     let dir = tempfile::tempdir().unwrap();
     for left in [0, 100] {
         std::fs::write(dir.path().join("reserve"), vec![1; left]).unwrap();
-        assert!(open(dir.path(), Options::default()).1.has_reserve());
+        let (_, mut log, _) = open(dir.path(), Options::default());
+        assert!(log.has_reserve());
         assert_eq!(std::fs::metadata(dir.path().join("reserve")).unwrap().len(), 64 << 10);
     }
 }
