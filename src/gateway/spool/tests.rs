@@ -239,16 +239,21 @@ fn only_an_unfinished_end_is_cut_and_anything_else_is_kept() {
 
 /// In its length, damage makes the last record look like one that was never finished.
 #[test]
-fn the_last_record_of_a_sealed_segment_is_not_cut_whatever_comes_behind() {
-    for is_last in [true, false] {
+fn the_last_record_of_a_segment_is_not_cut_once_that_is_sealed_or_was_written_anew() {
+    for (is_sealed, is_last) in [(true, true), (true, false), (false, false)] {
         let dir = tempfile::tempdir().unwrap();
         let (disk, mut log, _) = open(dir.path(), Options::default());
         for text in ["one", "two"] {
             log.append(text.as_bytes()).unwrap();
             log.commit().unwrap();
         }
-        log.seal().unwrap();
+        if is_sealed {
+            log.seal().unwrap();
+        }
         drop((disk, log));
+        if !is_sealed {
+            assert_eq!(open(dir.path(), Options::default()).2, [], "what a kill left is whole");
+        }
         let path = |number| dir.path().join(log::file_name(number));
         let mut bytes = std::fs::read(path(1)).unwrap();
         let records = segment::read(&bytes, 1).records;
@@ -261,27 +266,6 @@ fn the_last_record_of_a_sealed_segment_is_not_cut_whatever_comes_behind() {
         assert!(matches!(mended[..], [Mended::SetAside { records_before: 1, .. }]), "{mended:?}");
         assert_eq!(log.sealed().count(), 0);
     }
-}
-
-/// What a start has written anew is as whole as what was sealed.
-#[test]
-fn the_last_record_of_what_a_kill_left_is_not_cut_by_the_second_start() {
-    let dir = tempfile::tempdir().unwrap();
-    let (disk, mut log, _) = open(dir.path(), Options::default());
-    for text in ["one", "two"] {
-        log.append(text.as_bytes()).unwrap();
-        log.commit().unwrap();
-    }
-    drop((disk, log));
-    assert_eq!(open(dir.path(), Options::default()).2, []);
-    let path = dir.path().join(log::file_name(1));
-    let mut bytes = std::fs::read(&path).unwrap();
-    let records = segment::read(&bytes, 1).records;
-    bytes[records[1].payload.start - segment::RECORD_HEAD_BYTES] ^= 0x40;
-    std::fs::write(&path, &bytes).unwrap();
-    let (_, log, mended) = open(dir.path(), Options::default());
-    assert!(matches!(mended[..], [Mended::SetAside { records_before: 1, .. }]), "{mended:?}");
-    assert_eq!(log.sealed().count(), 0);
 }
 
 /// On a full disk there is no room for a second copy of a segment.

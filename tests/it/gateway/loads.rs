@@ -206,15 +206,21 @@ fn rows_are_taken_while_bigquery_is_away_and_loaded_when_it_is_back() {
     assert!(table.len() == 5 && table.values().all(|n| *n == 1), "{table:?}");
 }
 
-/// They were loaded into the other pipeline's table, without a value.
-#[test]
-fn rows_of_another_pipeline_are_not_loaded() {
+/// A gateway that was stopped with row `a` in its spool, and BigQuery away.
+fn with_a_row_waiting() -> Site {
     let site = Site::new();
     site.warehouse.lock().expect("no panic").kill();
     let gateway = site.gateway();
     assert_eq!(site.post("", &row("a")).expect("an answer").status, 200);
     gateway.signal("-TERM");
     assert!(gateway.end().success(), "{}", site.said());
+    site
+}
+
+/// They were loaded into the other pipeline's table, without a value.
+#[test]
+fn rows_of_another_pipeline_are_not_loaded() {
+    let site = with_a_row_waiting();
     let other = "name = \"other\"\n[warehouse]\ndataset = \"d\"\ntable = \"t\"\n[[columns]]\nname = \"x\"\ntype = \"STRING\"\n";
     site.context.write("other.toml", other);
     let ended: Ended = site
@@ -346,12 +352,7 @@ pub fn killed_under_load(site: &Site, kills: u64, warehouse_every: u64) -> Vec<(
 /// segment would be loaded by a job that BigQuery forgets after half a year.
 #[test]
 fn a_spool_from_an_old_backup_is_not_loaded_again() {
-    let site = Site::new();
-    site.warehouse.lock().expect("no panic").kill();
-    let gateway = site.gateway();
-    assert_eq!(site.post("", &row("a")).expect("an answer").status, 200);
-    gateway.signal("-TERM");
-    assert!(gateway.end().success(), "{}", site.said());
+    let site = with_a_row_waiting();
     let spool = site.context.path("spool");
     let files = || -> BTreeSet<String> {
         let entries = std::fs::read_dir(&spool).expect("a folder").flatten();
