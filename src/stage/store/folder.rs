@@ -87,23 +87,19 @@ impl Folder {
     }
 
     pub(super) async fn create(&self, name: &str, bytes: &[u8]) -> Result<Created> {
-        let beside = self.scratch().join(format!("{:016x}.part", fastrand::u64(..)));
-        let (path, content) = (beside.clone(), bytes.to_vec());
-        let written = self
+        let beside = InTheMaking(self.scratch().join(format!("{:016x}.part", fastrand::u64(..))));
+        let content = bytes.to_vec();
+        let beside = self
             .step(format!("write {name}"), move || {
-                let shown = format!("`{}`", path.display());
+                let path = &beside.0;
                 std::fs::create_dir_all(path.parent().expect("it is in the scratch folder"))
-                    .and_then(|()| File::create_new(&path))
+                    .and_then(|()| File::create_new(path))
                     .and_then(|mut file| file.write_all(&content).and_then(|()| file.sync_all()))
-                    .map_err(|e| write_error(&shown, e))
+                    .map_err(|e| write_error(&format!("`{}`", path.display()), e))?;
+                Ok(beside)
             })
-            .await;
-        let created = match written {
-            Ok(()) => self.link(&beside, name).await,
-            Err(error) => Err(error),
-        };
-        let _ = std::fs::remove_file(&beside);
-        created
+            .await?;
+        self.link(&beside.0, name).await
     }
 
     /// Links a finished file. It is synced first, where another disk needs a copy of it.
@@ -180,6 +176,16 @@ impl Folder {
     }
 }
 
+/// A file that is to get its name yet. It goes with this, also where the step that writes it ends after
+/// whoever asked for it has gone: a step cannot be stopped.
+struct InTheMaking(PathBuf);
+
+impl Drop for InTheMaking {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 /// A hard link: atomic, and it fails when the name is taken. A copy beside it where links cannot reach.
 fn link(from: &Path, to: &Path) -> Result<Created> {
     let shown = format!("`{}`", to.display());
@@ -216,4 +222,29 @@ fn is_absent(error: &std::io::Error) -> bool {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|e| Err(Error::failed("a file operation died").caused_by(e)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_for_nobody_any_more_goes() {
+        let stage = tempfile::tempdir().unwrap();
+        let url = Url::from_directory_path(stage.path()).unwrap();
+        let (folder, _) = Folder::open(&url, Effects::default()).unwrap();
+        let files_in_the_making = || std::fs::read_dir(folder.scratch()).into_iter().flatten().count();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let mut creating = Box::pin(folder.create("entry.json", b"{}"));
+            assert!(futures::poll!(&mut creating).is_pending());
+            while files_in_the_making() == 0 {
+                std::thread::yield_now();
+            }
+        });
+        // It waits for the step.
+        drop(runtime);
+        assert_eq!(files_in_the_making(), 0);
+        assert!(!stage.path().join("entry.json").exists());
+    }
 }
