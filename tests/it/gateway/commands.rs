@@ -181,3 +181,20 @@ fn a_pipeline_that_is_backfilled_too_counts_the_gateways_jobs_and_keeps_its_tabl
     );
     site.run("verify", &[]).success();
 }
+
+#[test]
+fn what_cannot_work_is_refused_at_the_start_and_a_spool_that_is_not_there_is_not_empty() {
+    let site = Site::new();
+    let cases: [(&[&str], &str); 4] = [
+        (&["--jobs-per-day", "0"], "0 is not in 1..=1500"),
+        (&["--jobs-per-day", "1501"], "1501 is not in 1..=1500"),
+        (&["--keep", "0s"], "`--keep` must be longer than nothing"),
+        (&["--track", "WH_ID", "--operator", "zed"], "`--operator zed` is no user of `users.txt`"),
+    ];
+    for (more, expected) in cases {
+        let ended: Ended = site.command().args(more).output().expect("it runs").into();
+        assert!(ended.code == 2 && ended.stderr.contains(expected), "{more:?}: {ended:?}");
+    }
+    let ended = site.run("status", &["--spool", "nowhere"]);
+    assert!(ended.code == 2 && ended.stderr.contains("there is no spool at `nowhere`"), "{ended:?}");
+}

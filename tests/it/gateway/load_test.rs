@@ -118,6 +118,18 @@ async fn each_kind_of_failure_is_counted_under_its_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rate_is_that_of_the_whole_test_also_when_its_end_fails() {
+    let server = server(async |number| match number {
+        0..50 => submitted(),
+        _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    })
+    .await;
+    let report = run(&options(&server.url())).await;
+    assert_eq!(report.requests_accepted, 50);
+    assert!(report.seconds > 1.9 && report.requests_per_second < 27.0, "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_gateway_fails_the_test_and_has_what_it_accepted() {
     let settings = Settings {
         spool: spool::Options { disk_bytes_max: 20_000, segment_bytes: 5000 },

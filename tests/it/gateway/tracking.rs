@@ -312,7 +312,11 @@ fn what_was_streamed_is_loaded_and_what_bigquery_refused_of_it_has_its_reason() 
     assert_eq!(none["reason"], "invalid: BigQuery refused 1 of 1 rows");
     let status = site.run("status", &[]).success().stdout;
     assert!(status.contains("loaded with 1 row; 2 rows refused"), "{status}");
-    site.run("verify", &[]).success();
+    let verified = site.run("verify", &[]).success().stdout;
+    assert!(
+        verified.contains("not asked   `api2gbq.DataLoad.OIC`, to which rows were streamed\n"),
+        "{verified}"
+    );
     let swept = site.run("gc", &["--min-age", "0s"]).success().stdout;
     assert!(swept.contains("0 leftovers removed"), "{swept}");
 }
