@@ -112,10 +112,10 @@ impl Folder {
     pub(super) async fn restore(&self, name: &str, file: &Path) -> Result<()> {
         let (from, to) = (file.to_owned(), self.root.join(name));
         self.step(format!("replace {name}"), move || {
-            let beside = to.with_extension(format!("{:016x}.part", fastrand::u64(..)));
-            let copied = std::fs::copy(&from, &beside)
-                .and_then(|_| File::open(&beside)?.sync_all())
-                .and_then(|()| std::fs::rename(&beside, &to));
+            let beside = InTheMaking(to.with_extension(format!("{:016x}.part", fastrand::u64(..))));
+            let copied = std::fs::copy(&from, &beside.0)
+                .and_then(|_| File::open(&beside.0)?.sync_all())
+                .and_then(|()| std::fs::rename(&beside.0, &to));
             copied.map_err(|e| write_error(&format!("`{}`", to.display()), e))
         })
         .await?;
@@ -195,12 +195,10 @@ fn link(from: &Path, to: &Path) -> Result<Created> {
         if error.kind() == ErrorKind::AlreadyExists {
             return Err(error);
         }
-        let beside = parent.join(format!(".{:016x}.part", fastrand::u64(..)));
-        let copied = std::fs::copy(from, &beside)
-            .and_then(|_| File::open(&beside)?.sync_all())
-            .and_then(|()| std::fs::hard_link(&beside, to));
-        let _ = std::fs::remove_file(&beside);
-        copied
+        let beside = InTheMaking(parent.join(format!(".{:016x}.part", fastrand::u64(..))));
+        std::fs::copy(from, &beside.0)
+            .and_then(|_| File::open(&beside.0)?.sync_all())
+            .and_then(|()| std::fs::hard_link(&beside.0, to))
     });
     match linked {
         Ok(()) => Ok(Created::New),
