@@ -5,6 +5,11 @@ use serde_json::{Map, Value, json};
 use super::track::{PARAMETERS, State};
 use crate::schema::{Column, ColumnType, Columns, Mode};
 
+/// Another path of a pipeline, by which senders of the reference case know it: `/stream` takes rows.
+pub(super) fn flow_path(pipeline: &str) -> String {
+    format!("/ic/api/integration/v1/flows/rest/{pipeline}/1.0")
+}
+
 /// A pipeline as its senders see it.
 #[derive(Debug)]
 pub(super) struct Description {
@@ -89,12 +94,16 @@ impl Description {
             "operationId": "describe", "summary": "What a row holds",
             "responses": { "200": { "description": "Fields with their types." }, "401": problem("Not let in.") },
         });
-        let (rows, about) = (format!("/v1/{}", self.pipeline), format!("/v1/{}/metadata", self.pipeline));
+        let rows = format!("/v1/{}", self.pipeline);
+        let mut same = send.clone();
+        same["operationId"] = json!("sendToFlow");
+        same["summary"] = json!(format!("Send rows: the same as `{rows}`"));
+        let (about, flow) = (format!("{rows}/metadata"), format!("{}/stream", flow_path(&self.pipeline)));
         let mut document = json!({
             "openapi": "3.1.0",
             "info": { "title": format!("api2bq gateway: {}", self.pipeline), "version": env!("CARGO_PKG_VERSION") },
             "security": [{ "basic": [] }],
-            "paths": { rows: { "post": send }, about: { "get": describe } },
+            "paths": { rows: { "post": send }, about: { "get": describe }, flow: { "post": same } },
             "components": {
                 "securitySchemes": { "basic": { "type": "http", "scheme": "basic" } },
                 "schemas": { "Row": row, "Submitted": submitted_schema(), "Problem": problem_schema() },

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::auth::Gate;
 use super::body::{Held, Limits, Memory};
-use super::describe::Description;
+use super::describe::{Description, flow_path};
 use super::keys::{Keys, Remembered, key_of};
 use super::letter::{Head, Letter};
 use super::metrics::Metrics;
@@ -92,12 +92,12 @@ pub async fn start(options: Options, spool: Arc<Spool<Folder>>, letters: Vec<Hea
         tracking: options.tracking,
         clock: options.clock,
     });
-    let alias = "/ic/api/integration/v1/flows/rest/{pipeline}/1.0";
+    let flow = flow_path("{pipeline}");
     let router = Router::new()
         .route("/v1/{pipeline}", post(take))
         .route("/v1/{pipeline}/metadata", get(metadata))
-        .route(&format!("{alias}/stream"), post(take))
-        .route(&format!("{alias}/metadata"), get(metadata))
+        .route(&format!("{flow}/stream"), post(take))
+        .route(&format!("{flow}/metadata"), get(metadata))
         .route("/track", get(track))
         .route("/", get(page))
         .route("/openapi.json", get(open_api))

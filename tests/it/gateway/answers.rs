@@ -143,9 +143,19 @@ async fn the_gateway_describes_itself() {
     assert_eq!(gateway.post("", &example).await.status, 200, "the example is a row");
     let document = gateway.send("GET /openapi.json", "", b"").await.json();
     assert_eq!(document["components"]["schemas"]["Row"]["required"], json!(["WH_ID"]));
+    let paths = document["paths"].as_object().expect("paths");
+    let takers: Vec<_> = paths.iter().filter(|(_, methods)| methods["post"].is_object()).collect();
+    assert_eq!(takers.len(), 2, "{paths:?}");
+    for (path, _) in takers {
+        assert_eq!(
+            gateway.send(&format!("POST {path}"), &ann(), example.as_bytes()).await.status,
+            200,
+            "{path}"
+        );
+    }
     let page = gateway.send("GET /", "", b"").await;
     assert!(page.body.contains("<code>Item_id</code>") && !page.body.contains("<script"), "{page:?}");
-    for (path, part) in [("/healthz", "ok"), ("/readyz", "ready"), ("/metrics", "rows_acknowledged_total 2")]
+    for (path, part) in [("/healthz", "ok"), ("/readyz", "ready"), ("/metrics", "rows_acknowledged_total 4")]
     {
         let answer = gateway.send(&format!("GET {path}"), "", b"").await;
         assert!(answer.status == 200 && answer.body.contains(part), "{answer:?}");
