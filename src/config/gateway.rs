@@ -33,11 +33,23 @@ impl GatewaySettings {
             ))
             .hint("letters, digits and `_`, at most 100"));
         }
-        if self.way_out()? == WayOut::Batch && !suffix.is_empty() {
-            return Err(Error::usage("`gateway.template_suffix` needs `gateway.out = \"stream\"`")
-                .hint("load jobs append to `warehouse.table` itself"));
+        self.way_out().map(drop)
+    }
+
+    /// Refuses what would have no effect on the way that rows go.
+    pub(super) fn check_way_out(&self) -> Result<()> {
+        let of_streams = [
+            ("template_suffix", !self.template_suffix.is_empty()),
+            ("skip_invalid_rows", self.skip_invalid_rows),
+            ("ignore_unknown_values", self.ignore_unknown_values),
+        ];
+        match (self.way_out()?, of_streams.into_iter().find(|(_, is_set)| *is_set)) {
+            (WayOut::Batch, Some((key, _))) => {
+                Err(Error::usage(format!("`gateway.{key}` needs `gateway.out = \"stream\"`"))
+                    .hint("load jobs append whole rows to `warehouse.table` itself"))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     pub fn way_out(&self) -> Result<WayOut> {

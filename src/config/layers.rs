@@ -178,7 +178,7 @@ impl Layers {
         let error = Error::usage(format!("unknown key `{}`", redacted(key)));
         match nearest.filter(|near| alike(near) > 0.8) {
             Some(near) => error.hint(format!("did you mean `{near}`?")),
-            None => error.hint("`--show-settings` prints every key there is"),
+            None => error.hint("`api2bq backfill flows --show-settings` prints every key there is"),
         }
     }
 }

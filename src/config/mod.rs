@@ -208,10 +208,14 @@ impl Pipeline {
         let layered = layers::Layers::resolve(&files.toml, &files.shown, set)?;
         let raw: Raw = layered.table().try_into().map_err(|e: toml::de::Error| {
             Error::usage(format!("bad setting in `{}`: {}", files.shown, e.message()))
-                .hint("`--show-settings` prints every setting with its origin")
+                .hint("`api2bq backfill flows --show-settings` prints settings as they should be")
         })?;
         check_name(&raw.name).map_err(|e| e.context(format!("`{}`", files.shown)))?;
         let has_source = !raw.source.url.is_empty();
+        if what == Use::Gateway {
+            // The flag that names the way may be missing where a command only looks.
+            raw.gateway.check_way_out()?;
+        }
         if what == Use::Gateway || what == Use::Look && !has_source {
             return check_for_gateway(raw, layered.shown());
         }

@@ -39,7 +39,7 @@ fn wrong_keys_and_values_are_named_with_the_next_step() {
 }
 
 #[test]
-fn a_way_out_that_is_none_and_a_suffix_that_leads_nowhere_are_refused() {
+fn a_way_out_that_is_none_and_settings_of_another_are_refused() {
     let gateway = |set: &[&str]| {
         let set: Vec<String> = set.iter().map(|&pair| pair.to_owned()).collect();
         Pipeline::resolve_for_gateway("inventory", &set).map(|pipeline| pipeline.gateway)
@@ -47,7 +47,11 @@ fn a_way_out_that_is_none_and_a_suffix_that_leads_nowhere_are_refused() {
     assert_eq!(gateway(&[]).expect("resolves").way_out().expect("a way"), WayOut::Batch);
     let refusal = |set: &[&str]| gateway(set).expect_err("refused").to_string();
     assert_eq!(refusal(&["gateway.out=pigeon"]), "`gateway.out` `pigeon` is unknown");
-    assert!(refusal(&["gateway.template_suffix=_x"]).contains("needs `gateway.out = \"stream\"`"));
+    for of_streams in ["template_suffix=_x", "skip_invalid_rows=true", "ignore_unknown_values=true"] {
+        let refused = refusal(&[&format!("gateway.{of_streams}")]);
+        assert!(refused.contains("needs `gateway.out = \"stream\"`"), "{refused}");
+        Pipeline::resolve_to_look("inventory", &[format!("gateway.{of_streams}")]).expect("only looks");
+    }
     let stream = ["gateway.out=stream", "gateway.template_suffix=_x"];
     assert_eq!(gateway(&stream).expect("resolves").template_suffix, "_x");
     assert!(refusal(&["gateway.out=stream", "gateway.template_suffix=a/b"]).contains("cannot end"));
