@@ -293,7 +293,9 @@ fn a_process_that_gets_only_some_of_its_threads_ends() {
         let ended: Ended = command.current_dir(context.path("")).output().expect("it runs").into();
         assert_ne!(ended.code, 124, "it hangs with {more_kib} KiB: {ended:?}");
         if ended.stderr.contains("the system gives it no threads") {
-            assert_eq!(ended.code, 1, "{ended:?}");
+            // A thread that was there already may ask for memory meanwhile, and Rust aborts where there is none.
+            let is_aborted = ended.stderr.contains("memory allocation of ");
+            assert!(ended.code == 1 || is_aborted, "{ended:?}");
             without_threads += 1;
         }
     }
