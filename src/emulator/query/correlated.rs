@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, new_null_array};
@@ -274,9 +275,14 @@ impl ScalarUDFImpl for BoundValue {
     }
 }
 
+/// Numbers subqueries. DataFusion takes two calls with the same arguments for one where their functions have
+/// the same name and hash, whatever else tells these apart.
+static SUBQUERIES: AtomicU64 = AtomicU64::new(0);
+
 /// Runs the subquery for each row.
 #[derive(Debug)]
 struct Runner {
+    name: String,
     plan: Arc<dyn ExecutionPlan>,
     state: SessionState,
     cells: Arc<Vec<Cell>>,
@@ -305,7 +311,8 @@ impl Runner {
         let signature =
             Signature::any(cells.len() + usize::from(matches!(asks, Asks::In { .. })), Volatility::Stable);
         let signature = if cells.is_empty() { Signature::nullary(Volatility::Stable) } else { signature };
-        Ok(Runner { plan, state, cells, asks, result, signature, answers: Mutex::default() })
+        let name = format!("bq_subquery_{}", SUBQUERIES.fetch_add(1, Ordering::Relaxed));
+        Ok(Runner { name, plan, state, cells, asks, result, signature, answers: Mutex::default() })
     }
 
     fn answer(&self, args: &[ScalarValue], runtime: &Runtime) -> Result<ScalarValue> {
@@ -370,7 +377,7 @@ impl Hash for Runner {
 
 impl ScalarUDFImpl for Runner {
     fn name(&self) -> &str {
-        "bq_subquery"
+        &self.name
     }
 
     fn signature(&self) -> &Signature {
