@@ -60,6 +60,14 @@ impl Typed {
         self.shows(PROMPT)
     }
 
+    /// Types a line, and waits until its query runs: until then Ctrl-C is a key as any other.
+    #[track_caller]
+    fn starts(&mut self, line: &str) {
+        self.keys(&format!("{line}\r"));
+        // The line editor gives the terminal back.
+        self.shows("\x1b[?2004l");
+    }
+
     /// Ctrl-C. Keys that come before the next prompt would be dropped as well.
     #[track_caller]
     fn drops_the_line(&mut self) {
@@ -155,7 +163,7 @@ fn ctrl_c_drops_a_line_and_stops_a_query_but_not_the_shell() {
     typed.drops_the_line();
     assert_eq!(typed.answer("SELECT 1 AS a;"), "a\r\n─\r\n1\r\n");
     for endless in ENDLESS {
-        typed.keys(&format!("{endless}\r"));
+        typed.starts(endless);
         std::thread::sleep(Duration::from_millis(1500));
         let asked = Instant::now();
         typed.keys("\x03");
@@ -170,7 +178,7 @@ fn ctrl_c_drops_a_line_and_stops_a_query_but_not_the_shell() {
     }
     // Rows that run over the screen do not run over what comes next.
     typed.answer(r"\format csv");
-    typed.keys("SELECT a.value AS a FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b;\r");
+    typed.starts("SELECT a.value AS a FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b;");
     std::thread::sleep(Duration::from_millis(300));
     typed.keys("\x03");
     typed.shows("interrupted\r\n");
